@@ -1,0 +1,1 @@
+"""AlexNet and VGG as data, the modules built from that data, and how they learn."""

@@ -1,0 +1,424 @@
+"""Tables as people take them away: text, Markdown, CSV, JSON and LaTeX (booktabs).  No torch.
+
+A `Table` holds raw values; how they look is decided when it is written, so CSV and JSON keep every digit.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from alexnet.spec import times
+from alexnet.zoo import NETWORKS
+from analysis.conventions import OURS
+from analysis.costs import cost_table, training_memory
+from analysis.receptive import receptive_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from alexnet.spec import Network
+    from analysis.conventions import Convention
+    from analysis.costs import CostTable
+
+Value = str | int | float | None
+Format = Literal["text", "markdown", "csv", "json", "latex"]
+FORMATS: tuple[Format, ...] = ("text", "markdown", "csv", "json", "latex")
+SUFFIXES: dict[Format, str] = {"text": "txt", "markdown": "md", "csv": "csv", "json": "json", "latex": "tex"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: `key` names it in CSV and JSON, `heading` in print.  `percent` values are fractions of one."""
+
+    key: str
+    heading: str
+    percent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of raw values in the order of `columns`; `totals` is a last row set apart, or None."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Value, ...], ...]
+    totals: tuple[Value, ...] | None = None
+
+    def records(self) -> list[dict[str, Value]]:
+        """One dictionary a row, without the totals."""
+        return [dict(zip((column.key for column in self.columns), row, strict=True)) for row in self.rows]
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write(table: Table, fmt: Format) -> str:
+    """The table in this format, ending in a newline."""
+    match fmt:
+        case "text":
+            return _text(table)
+        case "markdown":
+            return _markdown(table)
+        case "csv":
+            return _csv(table)
+        case "json":
+            return json_text({"title": table.title, "rows": table.records(), "totals": _totals_record(table)})
+        case "latex":
+            return _latex(table)
+
+
+def json_text(value: Any) -> str:
+    """JSON as this project prints it: indented, names in any script as they are, a newline at the end."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _totals_record(table: Table) -> dict[str, Value] | None:
+    return dict(zip((column.key for column in table.columns), table.totals, strict=True)) if table.totals else None
+
+
+def _cell(value: Value, column: Column) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if column.percent:
+        return f"{value:.1%}".replace("%", " %")
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+
+
+def _printed(table: Table) -> list[list[str]]:
+    rows = [*table.rows, *([table.totals] if table.totals else [])]
+    return [[_cell(value, column) for value, column in zip(row, table.columns, strict=True)] for row in rows]
+
+
+def _is_left(table: Table, index: int) -> bool:
+    return all(row[index] is None or isinstance(row[index], str) for row in table.rows)
+
+
+def _text(table: Table) -> str:
+    body, heads = _printed(table), [column.heading for column in table.columns]
+    widths = [max(map(len, cells)) for cells in zip(heads, *body, strict=True)]
+    lefts = [_is_left(table, i) for i in range(len(heads))]
+
+    def line(cells: Sequence[str]) -> str:
+        aligned = (f"{c:<{w}}" if left else f"{c:>{w}}" for c, w, left in zip(cells, widths, lefts, strict=True))
+        return "  ".join(aligned).rstrip()
+
+    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
+    lines = [table.title, rule, line(heads), rule, *map(line, body[: len(table.rows)])]
+    if table.totals:
+        lines += [rule, line(body[-1])]
+    return "\n".join([*lines, ""])
+
+
+def _markdown(table: Table) -> str:
+    body = _printed(table)
+    if table.totals:
+        body[-1] = [f"**{cell}**" if cell else "" for cell in body[-1]]
+    rules = [":--" if _is_left(table, i) else "--:" for i in range(len(table.columns))]
+    lines = [[column.heading for column in table.columns], rules, *body]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def _csv(table: Table) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([column.key for column in table.columns])
+    writer.writerows(table.rows)
+    if table.totals:
+        writer.writerow(table.totals)
+    return buffer.getvalue()
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "−": "$-$",
+    "→": r"$\to$",
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "⌈": r"$\lceil$",
+    "⌉": r"$\rceil$",
+    "⌊": r"$\lfloor$",
+    "⌋": r"$\rfloor$",
+    "✓": r"$\checkmark$",
+    "“": "``",
+    "”": "''",
+    "‘": "`",
+    "’": "'",
+    "–": "--",
+}
+
+
+def latex_escaped(text: str) -> str:
+    """Text that LaTeX prints as it stands."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _latex(table: Table) -> str:
+    body = [[latex_escaped(cell) for cell in row] for row in _printed(table)]
+    alignment = "".join("l" if _is_left(table, i) else "r" for i in range(len(table.columns)))
+    heads = [latex_escaped(column.heading) for column in table.columns]
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        "  \\centering",
+        f"  \\caption{{{latex_escaped(table.title)}}}",
+        f"  \\begin{{tabular}}{{{alignment}}}",
+        "    \\toprule",
+        f"    {' & '.join(heads)} \\\\",
+        "    \\midrule",
+        *(f"    {' & '.join(row)} \\\\" for row in body[: len(table.rows)]),
+        *(["    \\midrule", f"    {' & '.join(body[-1])} \\\\"] if table.totals else []),
+        "    \\bottomrule",
+        "  \\end{tabular}",
+        "\\end{table}",
+    ]
+    return "\n".join([*lines, ""])
+
+
+# --- what the tables say ---------------------------------------------------------------------------------------------
+
+TOTALS = (
+    "params",
+    "macs",
+    "flops",
+    "neurons",
+    "backward_macs",
+    "param_bytes",
+    "activation_bytes",
+    "kept_bytes",
+    "crossing_bytes",
+)
+"""The columns of `Cost` that add up to something."""
+
+
+def networks_table() -> Table:
+    """Every named network with its totals."""
+    columns = (
+        Column("name", "network"),
+        Column("title", "what"),
+        Column("input", "input"),
+        Column("params", "parameters"),
+        Column("macs", "MACs"),
+        Column("source", "source"),
+    )
+    rows = []
+    for network in NETWORKS.values():
+        table = cost_table(network)
+        rows.append(
+            (
+                network.name,
+                network.title,
+                times(network.input_shape),
+                table.total("params"),
+                table.total("macs"),
+                network.source,
+            )
+        )
+    return Table("Networks", columns, tuple(rows))
+
+
+def stage_table(table: CostTable, convention: Convention = OURS) -> Table:
+    """Every stage of a network: shapes, parameters, work, memory, receptive field; counted as `convention` does."""
+    columns = (
+        Column("name", "stage"),
+        Column("kind", "kind"),
+        Column("output", "output"),
+        Column("params", "parameters"),
+        Column("params_share", "share", percent=True),
+        Column("macs", "MACs" if convention is OURS else f"{convention.name}: {convention.unit}"),
+        Column("macs_share", "share", percent=True),
+        Column("flops", "FLOPs"),
+        Column("activation_bytes", "activation bytes"),
+        Column("receptive_field", "sees"),
+    )
+    params, macs = convention.total_params(table), convention.total_macs(table)
+    rows = tuple(
+        (
+            cost.name,
+            cost.layer.kind,
+            times(cost.stage.out_shape),
+            convention.params(cost),
+            convention.params(cost) / params if params else 0.0,
+            convention.macs(cost, table.batch),
+            convention.macs(cost, table.batch) / macs if macs else 0.0,
+            cost.flops,
+            cost.activation_bytes,
+            "everything" if field.whole else f"{field.size}×{field.size}",
+        )
+        for cost, field in zip(table.rows, receptive_fields(table.network), strict=True)
+    )
+    totals = (
+        "total",
+        None,
+        None,
+        params,
+        1.0,
+        macs,
+        1.0,
+        table.total("flops"),
+        table.total("activation_bytes"),
+        None,
+    )
+    images = "" if table.batch == 1 else f", batch of {table.batch:,}"
+    counted = "" if convention is OURS else f", counted as {convention.tool} does"
+    title = f"{table.network.name}, input {times(table.network.input_shape)}{images}{counted}"
+    return Table(title, columns, rows, totals)
+
+
+def readme_table(table: CostTable) -> Table:
+    """The table that the README shows: fewer columns, the same numbers."""
+    full = stage_table(table)
+    keep = [i for i, column in enumerate(full.columns) if column.key not in {"params_share", "macs_share"}]
+
+    def pick(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(row[i] for i in keep)
+
+    assert full.totals is not None
+    return Table(full.title, pick(full.columns), tuple(map(pick, full.rows)), pick(full.totals))
+
+
+def cost_json(table: CostTable, convention: Convention = OURS) -> dict[str, Any]:
+    """The `table` command's JSON: ``params`` and ``macs`` are the figures that the convention's tool would print."""
+    totals: dict[str, Any] = {name: table.total(name) for name in TOTALS}
+    totals |= {"params": convention.total_params(table), "macs": convention.total_macs(table)}
+    totals["operations"] = table.operations()._asdict()
+    stages = []
+    for cost, field in zip(table.rows, receptive_fields(table.network), strict=True):
+        stages.append(
+            {
+                "name": cost.name,
+                "kind": cost.layer.kind,
+                "input_shape": list(cost.stage.in_shape),
+                "output_shape": list(cost.stage.out_shape),
+                "params": convention.params(cost),
+                "weights": cost.weights,
+                "biases": cost.biases,
+                "macs": convention.macs(cost, table.batch),
+                "bias_adds": cost.bias_adds,
+                "flops": cost.flops,
+                "operations": cost.operations._asdict(),
+                "backward_macs": cost.backward_macs,
+                "weight_gradient_macs": cost.weight_gradient_macs,
+                "input_gradient_macs": cost.input_gradient_macs,
+                "neurons": cost.neurons,
+                "param_bytes": cost.param_bytes,
+                "activation_bytes": cost.activation_bytes,
+                "kept_bytes": cost.kept_bytes,
+                "crossing_bytes": cost.crossing_bytes,
+                "receptive_field": None
+                if field.whole
+                else {"size": field.size, "stride": float(field.stride), "offset": field.offset},
+            }
+        )
+    return {
+        "network": table.network.name,
+        "input": list(table.network.input_shape),
+        "batch": table.batch,
+        "convention": convention.name,
+        "unit": convention.unit,
+        "totals": totals,
+        "stages": stages,
+    }
+
+
+_COMPARED = {
+    "params": "parameters",
+    "neurons": "neurons",
+    "macs": "MACs forward",
+    "backward_macs": "MACs backward",
+    "flops": "FLOPs forward",
+    "param_bytes": "bytes of weights",
+    "activation_bytes": "bytes of activations",
+    "crossing_bytes": "bytes between GPUs, forward",
+}
+
+
+def totals_comparison(tables: Sequence[CostTable]) -> Table:
+    """Totals of several networks side by side."""
+    names = distinct_names([table.network for table in tables])
+    columns = (Column("quantity", "quantity"), *(Column(name, name) for name in names))
+    rows: list[tuple[Value, ...]] = [("input", *(times(table.network.input_shape) for table in tables))]
+    rows.append(("layers with weights", *(sum(1 for row in table.rows if row.weights) for table in tables)))
+    for key, words in _COMPARED.items():
+        rows.append((words, *(table.total(key) for table in tables)))
+    memory = (training_memory(table.network, table.batch).total for table in tables)
+    rows.append(("bytes to train this batch", *memory))
+    batch = tables[0].batch
+    return Table(f"Totals{f', batch of {batch:,}' if batch > 1 else ''}", columns, tuple(rows))
+
+
+def stages_comparison(tables: Sequence[CostTable], column: Literal["params", "macs"]) -> Table:
+    """One column of every network, stage by stage; with two networks, the difference as well."""
+    names = distinct_names([table.network for table in tables])
+    by_name = [{row.name: row for row in table.rows} for table in tables]
+    rows: list[tuple[Value, ...]] = []
+    for stage in merged_order([[row.name for row in table.rows] for table in tables]):
+        values = [getattr(rows_of[stage], column) if stage in rows_of else None for rows_of in by_name]
+        if any(values):
+            rows.append((stage, *values, *_difference(values)))
+    totals: list[Value] = [table.total(column) for table in tables]
+    words = {"params": "Parameters", "macs": "MACs"}[column]
+    columns = (Column("name", "stage"), *(Column(name, name) for name in names))
+    if len(tables) == 2:
+        columns += (Column("difference", "difference"),)
+    return Table(f"{words} by stage", columns, tuple(rows), ("total", *totals, *_difference(totals)))
+
+
+def _difference(values: Sequence[Any]) -> list[Value]:
+    return [(values[1] or 0) - (values[0] or 0)] if len(values) == 2 else []
+
+
+def distinct_names(networks: Sequence[Network]) -> list[str]:
+    """Names to tell networks apart: a name that occurs twice gets its input size, then a number."""
+    names = [network.name for network in networks]
+    if len(set(names)) < len(names):
+        names = [f"{network.name} {times(network.input_shape)}" for network in networks]
+    seen: dict[str, int] = {}
+    for i, name in enumerate(names):
+        seen[name] = seen.get(name, 0) + 1
+        names[i] = f"{name} ({seen[name]})" if seen[name] > 1 else name
+    return names
+
+
+def merged_order(sequences: Sequence[Sequence[str]]) -> list[str]:
+    """All names once; names that only a later sequence has stand before the next name that both have."""
+    merged: list[str] = []
+    for sequence in sequences:
+        at = len(merged)
+        for name in reversed(sequence):
+            if name in merged:
+                at = merged.index(name)
+            else:
+                merged.insert(at, name)
+    return merged
+
+
+def conventions_table(table: CostTable, conventions: Sequence[Convention]) -> Table:
+    """One network under every convention: a column a convention, stages that anyone counts as rows."""
+    rows: list[tuple[Value, ...]] = []
+    for cost in table.rows:
+        values = [convention.macs(cost, table.batch) for convention in conventions]
+        if any(values):
+            rows.append((cost.name, *values))
+    return Table(
+        f"{table.network.name}, counted by every convention",
+        (Column("name", "stage"), *(Column(convention.name, convention.name) for convention in conventions)),
+        tuple(rows),
+        ("total", *(convention.total_macs(table) for convention in conventions)),
+    )
