@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class _ResponseNorm(torch.autograd.Function):
         return a * _negative_power(scale, beta)
 
     @staticmethod
+    @once_differentiable  # s is kept as a number: differentiating this again would miss how s depends on a
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = gradients
         a, scale = ctx.saved_tensors

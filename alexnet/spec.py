@@ -65,7 +65,8 @@ class Conv:
     """Convolution with square kernels; `groups` blocks of channels that do not see each other.
 
     `rounding="ceil"` pads the bottom and right with as many zeros as the last window lacks, as cuda-convnet does.
-    `init_std` and `init_bias` are the source's initialisation: a normal distribution and a constant.
+    `init_std` and `init_bias` are the source's initialisation, a normal distribution and a constant; an `init_std` of
+    None says that the source states no such distribution.
     """
 
     out_channels: int
@@ -74,7 +75,7 @@ class Conv:
     padding: int = 0
     groups: int = 1
     rounding: Rounding = "floor"
-    init_std: float = 0.01
+    init_std: float | None = None
     init_bias: float = 0.0
     kind: ClassVar[str] = "conv"
 
@@ -131,6 +132,10 @@ class AdaptiveAvgPool:
     side: int
     kind: ClassVar[str] = "average pool"
 
+    def __post_init__(self) -> None:
+        if self.side < 1:
+            raise ValueError(f"an average pooling must give at least 1×1, got {self.side}×{self.side}")
+
     def out_shape(self, in_shape: Shape) -> Shape:
         """(C, H, W) -> (C, side, side)."""
         channels, _, _ = _maps(in_shape)
@@ -158,7 +163,7 @@ class ReLU(_SameShape):
 
 
 @dataclass(frozen=True, slots=True)
-class LRN(_SameShape):
+class LRN:
     """Local response normalisation across channels: b = a / (k + α·Σa²)^β  (paper, section 3.3).
 
     The sum runs over `size` neighbouring channels, cut off at the first and last channel of each of `groups`
@@ -179,6 +184,15 @@ class LRN(_SameShape):
             raise ValueError(
                 f"LRN needs an odd number of neighbouring channels, so that they are centred; got {self.size}"
             )
+        if self.groups < 1:
+            raise ValueError(f"LRN needs at least 1 group, got {self.groups}")
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        """(C, H, W) -> (C, H, W).  Raises ValueError where the channels do not split into the groups."""
+        channels, _, _ = _maps(in_shape)
+        if channels % self.groups:
+            raise ValueError(f"{channels} channels do not split into {self.groups} groups")
+        return in_shape
 
     @property
     def alpha_per_square(self) -> float:
@@ -211,6 +225,10 @@ class Dropout(_SameShape):
     probability: float = 0.5
     kind: ClassVar[str] = "dropout"
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"dropout needs a probability from 0 to 1, got {self.probability}")
+
 
 @dataclass(frozen=True, slots=True)
 class Softmax(_SameShape):
@@ -235,7 +253,7 @@ class Linear:
     """Fully connected layer; initialisation as in `Conv`."""
 
     out_features: int
-    init_std: float = 0.01
+    init_std: float | None = None
     init_bias: float = 0.0
     kind: ClassVar[str] = "fully connected"
 
@@ -373,7 +391,7 @@ class Network:
             if self.towers > 1 and hidden % self.towers and self._hidden_is_split():
                 raise IllegalNetworkError(
                     f"{hidden:,} hidden neurons do not split over the {self.towers} towers of {self.name}; "
-                    f"try {hidden + hidden % self.towers:,}"
+                    f"try {hidden + -hidden % self.towers:,}"
                 )
         if classes is not None or hidden is not None:
             network = _with_linears(network, partial(_resized, classes=classes, hidden=hidden))
@@ -396,7 +414,7 @@ class Network:
             )
         if shape[0] != channels:
             raise IllegalNetworkError(
-                f"{self.name} takes {channels} channels (red, green, blue), got {shape[0]}: "
+                f"{self.name} takes {channels} channels{' (red, green, blue)' * (channels == 3)}, got {shape[0]}: "
                 f"write {channels}×{shape[1]}×{shape[2]}"
             )
         if not all(1 <= side <= MAX_SIDE for side in shape[1:]):

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 _PAPER = "Krizhevsky, Sutskever and Hinton, ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012"
 _VGG = "Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015, table 1"
 
-# Section 5: biases of 1 give the ReLUs positive inputs and speed up the first stages of learning.
+# Section 5: every weight from a normal distribution of this deviation; biases of 1 give the ReLUs positive inputs and
+# speed up the first stages of learning.
+_SIGMA = 0.01
 _ONE = 1.0
 
 Layers = tuple[tuple[str, Layer], ...]
@@ -40,7 +42,8 @@ Layers = tuple[tuple[str, Layer], ...]
 def _head(
     hidden: int = 4096,
     *,
-    init_std: float = 0.01,
+    hidden_std: float | None = _SIGMA,
+    output_std: float | None = _SIGMA,
     init_bias: float = _ONE,
     dropout: Literal["before", "after", "none"] = "after",
 ) -> Layers:
@@ -49,29 +52,29 @@ def _head(
     for number in (6, 7):
         if dropout == "before":
             layers.append((f"drop{number}", Dropout()))
-        layers.append((f"fc{number}", Linear(hidden, init_std=init_std, init_bias=init_bias)))
+        layers.append((f"fc{number}", Linear(hidden, init_std=hidden_std, init_bias=init_bias)))
         layers.append((f"relu{number}", ReLU()))
         if dropout == "after":
             layers.append((f"drop{number}", Dropout()))
-    return (*layers, ("fc8", Linear(1000)), ("prob", Softmax()))
+    return (*layers, ("fc8", Linear(1000, init_std=output_std)), ("prob", Softmax()))
 
 
 def _features_2012(lrn: LRN, groups: int) -> Layers:
     """Section 3.5: conv → ReLU → LRN → overlapping pooling, twice; then three convolutions and a last pooling."""
     return (
-        ("conv1", Conv(96, 11, stride=4)),
+        ("conv1", Conv(96, 11, stride=4, init_std=_SIGMA)),
         ("relu1", ReLU()),
         ("norm1", lrn),
         ("pool1", MaxPool(3, 2)),
-        ("conv2", Conv(256, 5, padding=2, groups=groups, init_bias=_ONE)),
+        ("conv2", Conv(256, 5, padding=2, groups=groups, init_bias=_ONE, init_std=_SIGMA)),
         ("relu2", ReLU()),
         ("norm2", lrn),
         ("pool2", MaxPool(3, 2)),
-        ("conv3", Conv(384, 3, padding=1)),
+        ("conv3", Conv(384, 3, padding=1, init_std=_SIGMA)),
         ("relu3", ReLU()),
-        ("conv4", Conv(384, 3, padding=1, groups=groups, init_bias=_ONE)),
+        ("conv4", Conv(384, 3, padding=1, groups=groups, init_bias=_ONE, init_std=_SIGMA)),
         ("relu4", ReLU()),
-        ("conv5", Conv(256, 3, padding=1, groups=groups, init_bias=_ONE)),
+        ("conv5", Conv(256, 3, padding=1, groups=groups, init_bias=_ONE, init_std=_SIGMA)),
         ("relu5", ReLU()),
         ("pool5", MaxPool(3, 2)),
     )
@@ -119,11 +122,11 @@ ALEXNET_ONE_TOWER = Network(
 def _source_2012() -> Layers:
     lrn = LRN(average=True, groups=2)
     return (
-        ("conv1", Conv(96, 11, stride=4, rounding="ceil")),
+        ("conv1", Conv(96, 11, stride=4, rounding="ceil", init_std=_SIGMA)),
         ("norm1", lrn),
         ("pool1", MaxPool(3, 2, rounding="ceil")),
         ("relu1", ReLU()),
-        ("conv2", Conv(256, 5, padding=2, groups=2, rounding="ceil", init_bias=_ONE)),
+        ("conv2", Conv(256, 5, padding=2, groups=2, rounding="ceil", init_bias=_ONE, init_std=_SIGMA)),
         ("norm2", lrn),
         ("cnorm2", SameMapNorm(size=5, alpha=0.001, beta=0.75)),
         ("pool2", MaxPool(3, 2, rounding="ceil")),
@@ -160,22 +163,22 @@ CAFFENET = Network(
     towers=2,
     merged_at="fc8",
     layers=(
-        ("conv1", Conv(96, 11, stride=4)),
+        ("conv1", Conv(96, 11, stride=4, init_std=_SIGMA)),
         ("relu1", ReLU()),
         ("pool1", MaxPool(3, 2, rounding="ceil")),
         ("norm1", LRN(average=True, k=1.0)),
-        ("conv2", Conv(256, 5, padding=2, groups=2, init_bias=_ONE)),
+        ("conv2", Conv(256, 5, padding=2, groups=2, init_bias=_ONE, init_std=_SIGMA)),
         ("relu2", ReLU()),
         ("pool2", MaxPool(3, 2, rounding="ceil")),
         ("norm2", LRN(average=True, k=1.0)),
-        ("conv3", Conv(384, 3, padding=1)),
+        ("conv3", Conv(384, 3, padding=1, init_std=_SIGMA)),
         ("relu3", ReLU()),
-        ("conv4", Conv(384, 3, padding=1, groups=2, init_bias=_ONE)),
+        ("conv4", Conv(384, 3, padding=1, groups=2, init_bias=_ONE, init_std=_SIGMA)),
         ("relu4", ReLU()),
-        ("conv5", Conv(256, 3, padding=1, groups=2, init_bias=_ONE)),
+        ("conv5", Conv(256, 3, padding=1, groups=2, init_bias=_ONE, init_std=_SIGMA)),
         ("relu5", ReLU()),
         ("pool5", MaxPool(3, 2, rounding="ceil")),
-        *_head(init_std=0.005),
+        *_head(hidden_std=0.005),
     ),
     source="BVLC/caffe, models/bvlc_reference_caffenet/train_val.prototxt",
     remark=(
@@ -205,7 +208,7 @@ ALEXNET_OWT = Network(
         ("relu5", ReLU()),
         ("pool5", MaxPool(3, 2)),
         ("avgpool", AdaptiveAvgPool(6)),
-        *_head(init_bias=0.0, dropout="before"),
+        *_head(hidden_std=None, output_std=None, init_bias=0.0, dropout="before"),
     ),
     source=(
         "Krizhevsky, One weird trick for parallelizing convolutional neural networks, arXiv:1404.5997; "
@@ -235,7 +238,7 @@ ALEXNET_HALF = Network(
         ("conv5", Conv(128, 3, padding=1)),
         ("relu5", ReLU()),
         ("pool5", MaxPool(3, 2)),
-        *_head(2048, init_bias=0.0, dropout="before"),
+        *_head(2048, hidden_std=None, output_std=None, init_bias=0.0, dropout="before"),
     ),
     source="A widely copied PyTorch classroom listing: 48-128-192-192-128 maps, 2048 hidden neurons",
     remark=(
@@ -249,7 +252,7 @@ ALEXNET_SLIM = Network(
     title="AlexNet, a TF-Slim listing as printed",
     input_shape=(3, 227, 227),
     towers=2,
-    merged_at="flatten",
+    merged_at="fc6",
     layers=(
         ("conv1", Conv(96, 11, stride=4)),
         ("relu1", ReLU()),
@@ -264,7 +267,7 @@ ALEXNET_SLIM = Network(
         ("conv5", Conv(256, 3, groups=2)),
         ("relu5", ReLU()),
         ("pool5", MaxPool(3, 2)),
-        *_head(init_bias=0.0, dropout="none"),
+        *_head(hidden_std=None, output_std=None, init_bias=0.0, dropout="none"),
     ),
     source="A lecture's TensorFlow-Slim listing with two towers, exactly as printed",
     remark=(
@@ -292,7 +295,7 @@ def _vgg(letter: str, depth: int, blocks: tuple[tuple[int, ...], ...], remark: s
         name=f"vgg-{letter.lower()}",
         title=f"VGG {letter}, {depth} weight layers",
         input_shape=(3, 224, 224),
-        layers=(*features(), *_head(init_std=0.1, init_bias=0.0)),
+        layers=(*features(), *_head(hidden_std=0.1, output_std=0.1, init_bias=0.0)),
         source=_VGG,
         remark=remark,
     )
@@ -363,8 +366,8 @@ def network_named(name: str) -> Network:
     if key in NETWORKS:
         return NETWORKS[key]
     near = get_close_matches(key, [*NETWORKS, *ALIASES], n=1, cutoff=0.5)
-    suggestion = f"did you mean {near[0]}?" if near else "the networks are"
-    raise UnknownNetworkError(f"there is no network named {name!r}; {suggestion} Known: {', '.join(NETWORKS)}")
+    suggestion = f"did you mean {near[0]}? " if near else ""
+    raise UnknownNetworkError(f"there is no network named {name!r}; {suggestion}Known: {', '.join(NETWORKS)}")
 
 
 def network_from(reference: str) -> Network:
@@ -383,7 +386,7 @@ def network_from(reference: str) -> Network:
     label = network.name
     if at:
         sides = size.lower().split("x")
-        if not all(side.isdecimal() and side.isascii() for side in sides) or len(sides) > 2:
+        if not all(side.isdecimal() and side.isascii() and len(side) < 8 for side in sides) or len(sides) > 2:
             raise IllegalNetworkError(f"after @ comes a side in pixels, like {network.name}@224; got {reference!r}")
         height, width = int(sides[0]), int(sides[-1])
         network = network.adapted(input_shape=(network.input_shape[0], height, width))

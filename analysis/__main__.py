@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -10,7 +11,7 @@ from alexnet.spec import IllegalNetworkError, times
 from alexnet.zoo import NETWORKS, UnknownNetworkError, network_from
 from analysis import tables
 from analysis.conventions import UnknownConventionError, convention_named
-from analysis.costs import cost_table
+from analysis.costs import MAX_BATCH, cost_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from alexnet.spec import Network
     from analysis.measured import Verdict
 
+_LONGEST_NUMBER = 20  # digits that anybody means; Python refuses to print a number of thousands
 UserError = (IllegalNetworkError, UnknownNetworkError, UnknownConventionError)
 
 
@@ -65,32 +67,32 @@ def _add_shape(verb: argparse.ArgumentParser, *, batch: bool = True) -> None:
     verb.add_argument("--classes", type=_integer, metavar="N", help="number of classes")
     verb.add_argument("--hidden", type=_integer, metavar="N", help="width of the hidden fully connected layers")
     if batch:
-        verb.add_argument(
-            "--batch", type=_positive, default=1, metavar="N", help="images counted together (default: 1)"
-        )
+        verb.add_argument("--batch", type=_batch, default=1, metavar="N", help="images counted together (default: 1)")
 
 
 def _integer(text: str) -> int:
+    if len(text) > _LONGEST_NUMBER:
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {len(text):,} characters")
     try:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
 
 
-def _positive(text: str) -> int:
-    if (number := _integer(text)) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+def _batch(text: str) -> int:
+    if not 1 <= (number := _integer(text)) <= MAX_BATCH:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MAX_BATCH:,}, got {text!r}")
     return number
 
 
 def _shape(text: str) -> tuple[int, ...]:
     parts = text.lower().replace("×", "x").split("x")
     try:
-        shape = tuple(int(part) for part in parts)
+        shape = tuple(int(part) for part in parts if len(part) <= _LONGEST_NUMBER)
     except ValueError:
         shape = ()
     if len(shape) != 3:
-        raise argparse.ArgumentTypeError(f"expected channels, height and width, like 3x227x227; got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected channels, height and width, like 3x227x227; got {text[:60]!r}")
     return shape
 
 
@@ -168,13 +170,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     verbs = {"networks": _networks, "table": _table, "compare": _compare, "verify": _verify}
     try:
-        return verbs[options.verb](options)
+        status = verbs[options.verb](options)
+        sys.stdout.flush()
     except UserError as error:
         print(f"python -m analysis {options.verb}: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader, `head` for one, has seen enough
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough; Python must not complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    return status
 
 
 if __name__ == "__main__":

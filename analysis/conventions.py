@@ -71,7 +71,9 @@ class Convention:
 
 
 def product(*factors: int) -> str:
-    """``55·55·96 = 290,400``."""
+    """``55·55·96 = 290,400``; a single factor stands alone."""
+    if len(factors) == 1:
+        return f"{factors[0]:,}"
     return f"{'·'.join(map(str, factors))} = {prod(factors):,}"
 
 
@@ -100,11 +102,7 @@ _SECOND_OPERATION = Term(
     what="the addition in each MAC",
     why="multiplication and addition are counted as two operations",
     images=lambda cost: prod(cost.stage.out_shape[1:]) * cost.weights,
-    formula=lambda cost: (
-        product(*_spatial_first((cost.weights, *cost.stage.out_shape[1:])))
-        if len(cost.stage.out_shape) > 1
-        else f"{cost.weights:,}"
-    ),
+    formula=lambda cost: product(*_spatial_first((cost.weights, *cost.stage.out_shape[1:]))),
 )
 
 _RELU_TWICE = Term(

@@ -27,6 +27,7 @@ from alexnet.spec import (
 if TYPE_CHECKING:
     from alexnet.spec import Layer, Network, Shape, Stage
 
+MAX_BATCH = 65_536
 BYTES_PER_VALUE = 4
 """Weights, activations and gradients are single-precision floats, as in 2012."""
 
@@ -127,24 +128,32 @@ def cost_table(network: Network, batch: int = 1) -> CostTable:
     """Costs of every stage for `batch` images.
 
     Raises:
-        ValueError: the batch is not positive.
+        ValueError: the batch is not from 1 to MAX_BATCH.
         alexnet.spec.DoesNotFitError: the network cannot take its input size.
     """
-    if batch < 1:
-        raise ValueError(f"a batch has at least 1 image, got {batch:,}")
-    rows, first, keeper = [], True, _Keeper()
+    if not 1 <= batch <= MAX_BATCH:
+        raise ValueError(f"a batch has from 1 to {MAX_BATCH:,} images, got {batch:,}")
+    rows, learning, towers, keeper = [], False, network.towers, _Keeper()
     for stage in network.stages():
-        row = _cost(stage, batch, first, keeper.kept_values(stage), network.towers)
-        first = first and not row.weights
-        rows.append(row)
+        weights, biases, macs = weights_biases_macs(stage)
+        # Backward ends at the first layer with weights: nobody trains the image, and nothing before it is kept.
+        first, learning = not learning, learning or weights > 0
+        # Every GPU is given the image itself, so nothing crosses before the first layer with weights either.
+        crossing = 0 if first or towers == 1 else crossing_values(stage, towers)
+        rows.append(
+            _cost(stage, batch, weights, biases, macs, first, keeper.kept_bytes(stage) if learning else 0, crossing)
+        )
+        towers = stage.towers
     return CostTable(network, batch, tuple(rows))
 
 
-def _cost(stage: Stage, batch: int, first: bool, kept: int, towers: int) -> Cost:
-    weights, biases, macs = weights_biases_macs(stage)
-    bias_adds = prod(stage.out_shape) if weights else 0
+def _cost(
+    stage: Stage, batch: int, weights: int, biases: int, macs: int, first: bool, kept: int, crossing: int
+) -> Cost:
+    outputs = prod(stage.out_shape)
+    bias_adds = outputs * batch if weights else 0
     multiply, add, compare, divide, power = layer_operations(stage)
-    macs, bias_adds = macs * batch, bias_adds * batch
+    macs *= batch
     return Cost(
         stage=stage,
         weights=weights,
@@ -157,10 +166,9 @@ def _cost(stage: Stage, batch: int, first: bool, kept: int, towers: int) -> Cost
         # Every product w·a of the forward pass returns once in ∂L/∂w and once in ∂L/∂a, with or without groups.
         weight_gradient_macs=macs,
         input_gradient_macs=0 if first else macs,
-        activation_bytes=prod(stage.out_shape) * BYTES_PER_VALUE * batch,
+        activation_bytes=outputs * BYTES_PER_VALUE * batch,
         kept_bytes=kept * batch,
-        # Every GPU is given the image itself, so nothing crosses before the first layer with weights.
-        crossing_bytes=0 if first or towers == 1 else crossing_values(stage, towers) * BYTES_PER_VALUE * batch,
+        crossing_bytes=crossing * BYTES_PER_VALUE * batch,
     )
 
 
@@ -263,20 +271,27 @@ def _adaptive_inputs(layer: AdaptiveAvgPool, stage: Stage) -> int:
 
 
 def crossing_values(stage: Stage, towers: int) -> int:
-    """Values of one image that the GPUs must send each other before or within this stage, forward.
+    """Values of one image that GPUs must send each other before this stage, forward, when `towers` hold its input.
 
     A layer that looks at all maps (conv3) or all neurons (fc6, fc7) on every GPU needs what the other GPUs hold;
     a layer that one GPU holds alone (the classifier, in the paper's figure 2) needs the others' share once.  LRN
     across all channels (Caffe's, not the paper's) would need the nearest maps across each border.
     """
     layer, incoming = stage.layer, prod(stage.in_shape)
-    if isinstance(layer, LRN) and layer.groups == 1 and stage.towers > 1:
-        _, height, width = stage.in_shape
-        return (towers - 1) * 2 * (layer.size // 2) * height * width
-    sees_all = isinstance(layer, Linear) or (isinstance(layer, Conv) and layer.groups == 1)
-    if not sees_all:
-        return 0
-    return incoming * (towers - 1) if stage.towers > 1 else incoming // towers * (towers - 1)
+    if stage.towers == 1:
+        return incoming // towers * (towers - 1)
+    if isinstance(layer, LRN) and layer.groups == 1:
+        channels, height, width = stage.in_shape
+        return maps_beyond_borders(channels, layer.size, towers) * height * width
+    if isinstance(layer, Linear) or (isinstance(layer, Conv) and layer.groups == 1):
+        return incoming * (towers - 1)
+    return 0
+
+
+def maps_beyond_borders(channels: int, size: int, towers: int) -> int:
+    """Maps that towers lack for windows of `size` channels: up to `size` // 2 on either side of each tower's block."""
+    block, half = channels // towers, size // 2
+    return sum(min(half, block * tower) + min(half, channels - block * (tower + 1)) for tower in range(towers))
 
 
 class _Keeper:
@@ -290,7 +305,7 @@ class _Keeper:
     def __init__(self) -> None:
         self._incoming_kept = False
 
-    def kept_values(self, stage: Stage) -> int:
+    def kept_bytes(self, stage: Stage) -> int:
         """Bytes of one image that this stage keeps beyond what earlier stages kept."""
         incoming, outgoing = prod(stage.in_shape) * BYTES_PER_VALUE, prod(stage.out_shape) * BYTES_PER_VALUE
         claim = 0 if self._incoming_kept else incoming
@@ -311,9 +326,9 @@ class _Keeper:
             case Dropout():
                 self._incoming_kept = False
                 return outgoing
-            case AdaptiveAvgPool():
+            case AdaptiveAvgPool(side=side):
                 self._incoming_kept = False
-                return claim
+                return claim if side > 1 else 0  # down to 1×1 torch takes a mean, which needs only its shape
             case Flatten():
                 return 0  # a view: whether its values are kept does not change
         raise TypeError(f"no memory rule for {stage.name}: {stage.layer!r}")

@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from alexnet.spec import LRN, AdaptiveAvgPool, Conv, Flatten, Linear, MaxPool, ReLU, SameMapNorm, Softmax
-from analysis.costs import BYTES_PER_VALUE, layer_operations, lrn_squares, same_map_squares
+from analysis.costs import BYTES_PER_VALUE, layer_operations, maps_beyond_borders, same_map_squares
 
 if TYPE_CHECKING:
     from alexnet.spec import Shape, Stage
@@ -91,9 +91,9 @@ def flops(cost: Cost, batch: int = 1) -> str | None:
         case AdaptiveAvgPool():
             left = f"({_n(one.add)} + {_n(values)})"
         case LRN():
-            left = _norm_flops(lrn_squares(layer, stage.out_shape), values)
+            left = _lrn_flops(layer, stage.out_shape)
         case SameMapNorm():
-            left = _norm_flops(same_map_squares(layer, stage.out_shape), values)
+            left = _same_map_flops(layer, stage.out_shape)
         case Softmax():
             left = f"(5·{_n(values)} − 2)"
         case _:
@@ -108,9 +108,20 @@ def _pool_flops(layer: MaxPool, stage: Stage, compares: int) -> str:
     return text if compares == whole else f"({text} − {_n(whole - compares)})"
 
 
-def _norm_flops(squares: int, values: int) -> str:
-    """Squares summed over all windows, plus square, scale, power and division of every value."""
-    return f"({_n(squares)} + 4·{_n(values)})"
+def _lrn_flops(layer: LRN, shape: Shape) -> str:
+    """Squares summed over all windows of a group, for each group and place; scale, square, power and divide each value.
+
+    ``2·(5·48 − 2·3)·55·55 + 4·290,400``: the two windows at each border of a group lack 1 + 2 = 3 neighbours.
+    """
+    channels, height, width = shape
+    half, block = layer.size // 2, channels // layer.groups
+    window = f"{layer.size}·{block} − 2·{half * (half + 1) // 2}" if block > half else f"{block}·{block}"
+    return f"({layer.groups}·({window})·{height}·{width} + 4·{_n(prod(shape))})"
+
+
+def _same_map_flops(layer: SameMapNorm, shape: Shape) -> str:
+    """As LRN's, with square neighbourhoods, clipped at the map's edges."""
+    return f"({_n(same_map_squares(layer, shape))} + 4·{_n(prod(shape))})"
 
 
 def neurons(cost: Cost) -> str | None:
@@ -149,7 +160,11 @@ def crossing_bytes(cost: Cost, towers: int, batch: int = 1) -> str | None:
     stage, images = cost.stage, f"{batch}·" if batch > 1 else ""
     if isinstance(cost.layer, LRN):
         _, height, width = stage.in_shape
-        border = f"{towers - 1}·2·{cost.layer.size // 2}·{height}·{width}"
+        half = cost.layer.size // 2
+        maps = f"{towers - 1}·2·{half}"
+        if stage.in_shape[0] // towers < half:  # towers thinner than the window lack fewer
+            maps = str(maps_beyond_borders(stage.in_shape[0], cost.layer.size, towers))
+        border = f"{maps}·{height}·{width}"
         return f"{images}{border} · {BYTES_PER_VALUE} = {cost.crossing_bytes:,}"
     share = f"{_product(stage.in_shape)}/{towers} · {towers - 1}"
     receivers = f" · {stage.towers}" if stage.towers > 1 else ""
@@ -159,11 +174,13 @@ def crossing_bytes(cost: Cost, towers: int, batch: int = 1) -> str | None:
 def receptive_field(stage: Stage, before: ReceptiveField, after: ReceptiveField) -> str | None:
     """r + (F − 1)·j: what one value sees, from what the stage below sees and how far apart its values look."""
     layer = stage.layer
-    if isinstance(layer, Conv | MaxPool):
-        return f"{before.size} + ({layer.kernel} − 1)·{before.stride} = {after.size}"
-    if isinstance(layer, SameMapNorm):
-        return f"{before.size} + ({layer.size} − 1)·{before.stride} = {after.size}"
-    return None
+    if not isinstance(layer, Conv | MaxPool | SameMapNorm):
+        return None
+    window = layer.size if isinstance(layer, SameMapNorm) else layer.kernel
+    step = f"({window} − 1)·{before.stride}"
+    if before.stride.denominator > 1:  # after an average pooling that does not divide its input
+        step = f"⌈{step}⌉"
+    return f"{before.size} + {step} = {after.size}"
 
 
 def flattened(stage: Stage) -> str | None:

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from alexnet import layers
 from alexnet.build import build
-from alexnet.spec import Conv, Softmax, times
+from alexnet.spec import Conv, Linear, Softmax, times
 from analysis.conventions import CONVENTIONS
 from analysis.costs import cost_table
 
@@ -216,7 +216,7 @@ def _flop_counter(table: CostTable) -> Iterator[Check]:
             "backward FLOPs",
             table,
             lambda cost: 2 * cost.backward_macs,
-            {cost.name: _backward_flops(cost) for cost in table.rows if cost.weights},
+            _backward_by_stage(table),
             None,
         )
 
@@ -228,14 +228,20 @@ def _by_child(model: nn.Module, counter: FlopCounterMode) -> dict[str, int]:
     return {name: sum(counts.get(f"{prefix}.{name}", {}).values()) for name, _ in model.named_children()}
 
 
-def _backward_flops(cost: Cost) -> int:
+def _backward_by_stage(table: CostTable) -> dict[str, int]:
+    """Backward FLOPs of every layer with weights; the first of them is given an image, which needs no gradient."""
+    weighted = [cost for cost in table.rows if isinstance(cost.layer, Conv | Linear)]
+    return {cost.name: _backward_flops(cost, trains_input=i > 0) for i, cost in enumerate(weighted)}
+
+
+def _backward_flops(cost: Cost, *, trains_input: bool) -> int:
     """What FlopCounterMode counts for the backward pass of one stage, its groups taken apart."""
     layer = cost.layer
     groups = layer.groups if isinstance(layer, Conv) else 1
     flops = 0
     for _ in range(groups):
         values = torch.empty(1, cost.stage.in_shape[0] // groups, *cost.stage.in_shape[1:])
-        values.requires_grad_(cost.input_gradient_macs > 0)
+        values.requires_grad_(trains_input)
         one = _one_group(cost, groups)
         with FlopCounterMode(display=False) as counter:
             output: Tensor = one(values)

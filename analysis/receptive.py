@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ReceptiveField(NamedTuple):
-    """The square of input pixels that one output value depends on, ignoring the input's edges.
+    """The square of input pixels that one output value depends on, ignoring the input's edges.  `seen` is exact.
 
     `size` pixels wide; neighbouring outputs look `stride` pixels apart; the first output's square starts at pixel
     `offset` (negative: it begins in the padding).  `whole` marks a stage whose every value sees the whole image.
@@ -23,11 +23,6 @@ class ReceptiveField(NamedTuple):
     stride: Fraction
     offset: int
     whole: bool = False
-
-    def span(self, index: int) -> tuple[int, int]:
-        """First and last input pixel that output `index` along an axis sees, padding included."""
-        start = self.offset + int(index * self.stride)
-        return start, start + self.size - 1
 
 
 def receptive_fields(network: Network) -> tuple[ReceptiveField, ...]:
@@ -52,6 +47,7 @@ def _next(field: ReceptiveField, layer: Layer, in_shape: Shape) -> ReceptiveFiel
         case SameMapNorm(size=size):
             return _slide(field, size, Fraction(1), size // 2)
         case AdaptiveAvgPool(side=side):
+            # Windows that do not divide the maps differ in size and distance: the widest, and the mean distance.
             size = max(in_shape[1:])
             widest = max(end - start for start, end in (layer.window(i, size) for i in range(side)))
             return _slide(field, widest, Fraction(size, side), 0)
@@ -70,3 +66,34 @@ def _slide(field: ReceptiveField, kernel: int, stride: Fraction, padding: int) -
         offset=field.offset - ceil(padding * field.stride),
         whole=field.whole,
     )
+
+
+def seen(network: Network, name: str, index: int, axis: int = 0) -> tuple[int, int]:
+    """First and last row (`axis` 0) or column (1) of the input that output `index` of a stage depends on.
+
+    Both count padding, so that the first may be negative and the last beyond the image.
+
+    Raises:
+        KeyError: the network has no stage of this name.
+    """
+    stages = network.stages()
+    names = [stage.name for stage in stages]
+    if name not in names:
+        raise KeyError(name)
+    first = last = index
+    for stage in reversed(stages[: names.index(name) + 1]):
+        match stage.layer:
+            case Conv(kernel=kernel, stride=stride, padding=padding):
+                first, last = first * stride - padding, last * stride - padding + kernel - 1
+            case MaxPool(kernel=kernel, stride=stride):
+                first, last = first * stride, last * stride + kernel - 1
+            case SameMapNorm(size=size):
+                first, last = first - size // 2, last + size // 2
+            case AdaptiveAvgPool():
+                length = stage.in_shape[1 + axis]
+                first, last = stage.layer.window(first, length)[0], stage.layer.window(last, length)[1] - 1
+            case Linear():  # sees every value, so every place of the maps below
+                first, last = 0, 0
+            case Flatten():
+                first, last = 0, stage.in_shape[1 + axis] - 1
+    return first, last

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from alexnet.spec import times
+from alexnet.spec import LRN, AdaptiveAvgPool, Conv, Linear, MaxPool, SameMapNorm, times
 from alexnet.zoo import NETWORKS
 from analysis.conventions import OURS
 from analysis.costs import cost_table, training_memory
@@ -20,7 +20,7 @@ from analysis.receptive import receptive_fields
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from alexnet.spec import Network
+    from alexnet.spec import Layer, Network
     from analysis.conventions import Convention
     from analysis.costs import CostTable
 
@@ -281,18 +281,6 @@ def stage_table(table: CostTable, convention: Convention = OURS) -> Table:
     return Table(title, columns, rows, totals)
 
 
-def readme_table(table: CostTable) -> Table:
-    """The table that the README shows: fewer columns, the same numbers."""
-    full = stage_table(table)
-    keep = [i for i, column in enumerate(full.columns) if column.key not in {"params_share", "macs_share"}]
-
-    def pick(row: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(row[i] for i in keep)
-
-    assert full.totals is not None
-    return Table(full.title, pick(full.columns), tuple(map(pick, full.rows)), pick(full.totals))
-
-
 def cost_json(table: CostTable, convention: Convention = OURS) -> dict[str, Any]:
     """The `table` command's JSON: ``params`` and ``macs`` are the figures that the convention's tool would print."""
     totals: dict[str, Any] = {name: table.total(name) for name in TOTALS}
@@ -358,7 +346,7 @@ def totals_comparison(tables: Sequence[CostTable]) -> Table:
     for key, words in _COMPARED.items():
         rows.append((words, *(table.total(key) for table in tables)))
     memory = (training_memory(table.network, table.batch).total for table in tables)
-    rows.append(("bytes to train this batch", *memory))
+    rows.append(("bytes to train on these images", *memory))
     batch = tables[0].batch
     return Table(f"Totals{f', batch of {batch:,}' if batch > 1 else ''}", columns, tuple(rows))
 
@@ -378,6 +366,35 @@ def stages_comparison(tables: Sequence[CostTable], column: Literal["params", "ma
     if len(tables) == 2:
         columns += (Column("difference", "difference"),)
     return Table(f"{words} by stage", columns, tuple(rows), ("total", *totals, *_difference(totals)))
+
+
+def layer_notation(layer: Layer) -> str:
+    """A layer as VGG's table 1 writes it: ``conv3-64`` is a 3×3 convolution with 64 maps; stride and groups follow."""
+    match layer:
+        case Conv():
+            stride = f" /{layer.stride}" if layer.stride > 1 else ""
+            groups = f", {layer.groups} groups" if layer.groups > 1 else ""
+            return f"conv{layer.kernel}-{layer.out_channels}{stride}{groups}"
+        case Linear():
+            return f"FC-{layer.out_features}"
+        case MaxPool():
+            return f"maxpool{layer.kernel} /{layer.stride}"
+        case LRN():
+            across = f", {layer.groups} groups" if layer.groups > 1 else ""
+            return f"LRN-{layer.size}{across}"
+    return layer.kind
+
+
+def layers_comparison(tables: Sequence[CostTable]) -> Table:
+    """What each network has at each stage; ReLU, dropout and what else has no size of its own is left out."""
+    by_name = [{row.name: row.layer for row in table.rows} for table in tables]
+    rows: list[tuple[Value, ...]] = []
+    for stage in merged_order([[row.name for row in table.rows] for table in tables]):
+        layers = [found.get(stage) for found in by_name]
+        if any(isinstance(layer, Conv | Linear | MaxPool | LRN | SameMapNorm | AdaptiveAvgPool) for layer in layers):
+            rows.append((stage, *(layer_notation(layer) if layer else None for layer in layers)))
+    names = distinct_names([table.network for table in tables])
+    return Table("Layers by stage", (Column("name", "stage"), *(Column(name, name) for name in names)), tuple(rows))
 
 
 def _difference(values: Sequence[Any]) -> list[Value]:

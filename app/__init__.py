@@ -1,0 +1,1 @@
+"""The Streamlit front end: pages, figures and the little they share."""

@@ -1,0 +1,1 @@
+"""Results in, pictures out: plotly figures and SVG.  No Streamlit, no torch."""

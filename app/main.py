@@ -1,0 +1,33 @@
+"""The front end: ``streamlit run app/main.py``.  Navigation and what all pages share; the pages are in screens/."""
+
+import sys
+from pathlib import Path
+
+# `streamlit run app/main.py` puts app/ on the path, not the project's root, where alexnet/ and analysis/ are.
+ROOT = str(Path(__file__).resolve().parent.parent)
+if ROOT not in sys.path:
+    sys.path.insert(0, ROOT)
+
+import streamlit as st  # noqa: E402
+
+from app import state  # noqa: E402
+
+st.set_page_config(page_title="AlexNet laboratory", page_icon=str(Path(__file__).parent / "icon.png"), layout="wide")
+
+page = st.navigation(
+    {
+        "Count": [
+            st.Page("screens/architecture.py", title="Architecture", icon=":material/view_in_ar:", default=True),
+            st.Page("screens/compare.py", title="Compare", icon=":material/compare_arrows:"),
+            st.Page("screens/disagree.py", title="Why tools disagree", icon=":material/balance:"),
+        ],
+    }
+)
+
+st.logo(str(Path(__file__).parent / "logo.svg"), size="large")
+st.html(Path(__file__).parent / "style.css")
+state.read_url()
+with st.sidebar:
+    state.network_controls()
+state.show_url_notices()
+page.run()

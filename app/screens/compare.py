@@ -1,0 +1,203 @@
+"""Compare: any networks side by side, and one large kernel against several small ones."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import streamlit as st
+
+from alexnet.spec import IllegalNetworkError, times
+from alexnet.zoo import NETWORKS, UnknownNetworkError, kernel_stack, network_from
+from analysis import tables
+from analysis.costs import CostTable, cost_table
+from analysis.receptive import receptive_fields
+from analysis.tables import Column, Table, Value
+from app import components, exports, state, theme
+from app.figures.comparison import stages_chart, totals_chart
+
+_COLUMNS: dict[str, Literal["params", "macs"]] = {"Parameters": "params", "MACs": "macs"}
+PRESETS = {
+    "Two towers or one": (
+        ("alexnet-2012", "alexnet-one-tower"),
+        "In one tower conv2, conv4 and conv5 see all maps: twice their weights and twice their work.",
+    ),
+    "227 or 224": (
+        ("alexnet-2012", "alexnet-2012@224", "alexnet-2012-source", "alexnet-half"),
+        "224 without padding gives 54 rows and 5×5 maps at pool5; rounding up or padding gives back 55 and 6×6.",
+    ),
+    "With and without LRN": (
+        ("alexnet-2012", "alexnet-2012:no-lrn", "vgg-a-lrn", "vgg-a"),
+        "LRN has no parameters and no MACs, but operations and memory of its own: see FLOPs and activations.",
+    ),
+    "VGG A to E": (
+        ("vgg-a", "vgg-a-lrn", "vgg-b", "vgg-c", "vgg-d", "vgg-e"),
+        "Depth costs work, hardly any parameters. C has 1×1 convolutions where D has 3×3; torchvision has no C.",
+    ),
+    "All of AlexNet": (
+        tuple(name for name in NETWORKS if not name.startswith("vgg")),
+        "Seven networks called AlexNet.",
+    ),
+}
+_DEFAULT = list(PRESETS["Two towers or one"][0])
+
+
+def _choose(names: tuple[str, ...]) -> None:
+    st.session_state.nets = list(names)
+
+
+def _chosen() -> list[CostTable]:
+    """Tables of the chosen networks; what cannot be had is said and left out."""
+    chosen = []
+    for reference in st.session_state.get("nets") or []:
+        try:
+            chosen.append(cost_table(network_from(reference)))
+        except (IllegalNetworkError, UnknownNetworkError) as error:
+            st.error(f"{reference}: {error}")
+    return chosen
+
+
+def _sentence(costs: list[CostTable]) -> str:
+    """What the second of two networks costs more or less than the first."""
+    first, second = costs
+    parts = []
+    for key, words in (("params", "parameters"), ("macs", "MACs"), ("flops", "FLOPs")):
+        ratio = second.total(key) / first.total(key) - 1
+        much = (
+            "exactly as many"
+            if not ratio
+            else f"{abs(ratio):.1%} {'more' if ratio > 0 else 'fewer'}".replace("%", " %")
+        )
+        parts.append(f"{much} {words}")
+    names = tables.distinct_names([first.network, second.network])
+    return f"Against **{names[0]}**, **{names[1]}** has {parts[0]}, {parts[1]} and {parts[2]}."
+
+
+def _show_frame(table: Table, key: str, name: str) -> None:
+    rows = [*table.rows, *([table.totals] if table.totals else [])]
+    records: dict[str, list[Value]] = {}
+    config = {}
+    for index, column in enumerate(table.columns):
+        values = [row[index] for row in rows]
+        if any(isinstance(value, str) for value in values):
+            # A column of a data frame has one type: where numbers stand among words, show them as they are printed.
+            values = [f"{value:,}" if isinstance(value, int) else value for value in values]
+            words_only = all(isinstance(row[index], str | None) for row in rows)
+            config[column.key] = st.column_config.TextColumn(
+                column.heading,
+                alignment="left" if words_only else "right",
+                pinned=index == 0,
+                width=190 if index == 0 else None,
+            )
+        else:
+            config[column.key] = st.column_config.NumberColumn(column.heading, format="localized")
+        records[column.key] = values
+    st.dataframe(
+        records, key=key, hide_index=True, row_height=29, height=(len(rows) + 1) * 29 + 8, column_config=config,
+        alt=table.title, placeholder="",
+    )  # fmt: skip
+    exports.save_table(table, name, f"save_{key}")
+
+
+def _show_networks() -> None:
+    palette = theme.palette(st.context.theme.type)
+    with st.container(horizontal=True):
+        for label, (names, _) in PRESETS.items():
+            st.button(label, on_click=_choose, args=(names,), key=f"preset_{label}")
+    if "nets" not in st.session_state and "nets" not in st.query_params:
+        st.session_state.nets = _DEFAULT
+    st.multiselect(
+        "Networks", list(NETWORKS), key="nets", bind="query-params", accept_new_options=True,
+        help="Type a variant of your own: NAME@SIDE for another input, like alexnet-2012@224, or NAME:no-lrn.",
+    )  # fmt: skip
+    costs = _chosen()
+    if not costs:
+        st.info("Choose networks above, or one of the comparisons.")
+        return
+    for names, text in PRESETS.values():
+        if list(names) == st.session_state.nets:
+            st.markdown(text)
+    if len(costs) == 2:
+        st.markdown(_sentence(costs))
+    st.plotly_chart(
+        totals_chart(costs, palette), key="totals_chart", config={"displayModeBar": False},
+        alt="Parameters and MACs of each network, split into convolutions and fully connected layers",
+    )  # fmt: skip
+    components.save_figure("totals_chart", "totals side by side", "compare-totals")
+    st.header("Totals", divider="gray")
+    _show_frame(tables.totals_comparison(costs), "totals", "compare-totals")
+    st.header("Stage by stage", divider="gray")
+    chosen = st.segmented_control(
+        "Show", state.MEASURES, default="Layers", key="measure", bind="query-params", required=True
+    )
+    if chosen == "Layers":
+        st.caption("conv3-64 is a 3×3 convolution with 64 maps; /4 is its stride. As in VGG's table 1.")
+        _show_frame(tables.layers_comparison(costs), "layers", "compare-layers")
+        return
+    measure = _COLUMNS[chosen]
+    st.plotly_chart(
+        stages_chart(costs, measure, palette), key="stages_chart", config={"displayModeBar": False},
+        alt=f"{chosen} of every stage, a bar for each network",
+    )  # fmt: skip
+    components.save_figure("stages_chart", f"{measure} by stage", f"compare-{measure}")
+    _show_frame(tables.stages_comparison(costs, measure), f"by_stage_{measure}", f"compare-{measure}")
+
+
+def _stack_table(pairs: list[tuple[int, int]], channels: int, side: int) -> Table:
+    """Stacks of equal receptive field: weights, work, non-linearities."""
+    columns = (
+        Column("stack", "stack"),
+        Column("sees", "sees"),
+        Column("weights", "weights"),
+        Column("formula", "weights, by formula"),
+        Column("macs", "MACs"),
+        Column("relus", "ReLUs"),
+    )
+    rows = []
+    for kernel, count in pairs:
+        network = kernel_stack(kernel, count, channels, side)
+        costs, field = cost_table(network), receptive_fields(network)[-1]
+        weights = costs.total("weights")
+        left = f"{count}·" if count > 1 else ""
+        rows.append(
+            (
+                network.title,
+                f"{field.size}×{field.size}",
+                weights,
+                f"{left}{kernel}·{kernel}·{channels}² = {weights:,}",
+                costs.total("macs"),
+                count,
+            )
+        )
+    return Table(f"Kernel stacks, {channels} maps of {side}×{side}", columns, tuple(rows))
+
+
+def _show_stacks() -> None:
+    st.markdown(
+        "VGG's argument (section 2.3): a stack of 3×3 convolutions sees as much of the image as one large kernel, for "
+        "fewer weights and less work, and with a ReLU after each it can tell more apart."
+    )
+    with st.container(horizontal=True):
+        channels = st.number_input("Maps", 1, state.MAX_MAPS, 256, key="maps", bind="query-params", width=160)
+        side = st.number_input(
+            "Side of a map", 1, state.MAX_MAP_SIDE, 28, key="map_side", bind="query-params", width=160
+        )
+    for large, count in ((5, 2), (7, 3)):
+        table = _stack_table([(large, 1), (3, count)], channels, side)
+        (_, sees, one, _, _, _), (_, _, several, _, _, _) = table.rows
+        saved = f"{1 - float(several or 0) / float(one or 1):.0%}".replace("%", " %")
+        words = {2: "two", 3: "three"}[count]
+        st.header(f"One {large}×{large} or {words} 3×3", divider="gray")
+        st.markdown(f"Both see **{sees}**. The stack has {several:,} weights instead of {one:,}: **{saved} fewer**.")
+        _show_frame(table, f"stack_{large}", f"stack-{large}x{large}")
+    st.caption(f"As many maps in as out, padded so that all stay {times((side, side))}; biases not counted.")
+
+
+st.title("Compare")
+view = st.segmented_control(
+    "Compare", state.VIEWS, default="Networks", key="view", bind="query-params", required=True,
+    label_visibility="collapsed",
+)  # fmt: skip
+if view == "Kernels":
+    _show_stacks()
+else:
+    _show_networks()

@@ -1,0 +1,75 @@
+"""One stage in full: what it is for, and every figure with the arithmetic behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from alexnet.spec import times
+from analysis import formulas
+from app.explanations import purpose, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from analysis.costs import Cost, CostTable
+    from analysis.receptive import ReceptiveField
+
+
+def show_stage(table: CostTable, fields: Sequence[ReceptiveField], index: int) -> None:
+    """The detail of one stage, as a heading, a paragraph and a table of formulas."""
+    cost = table.rows[index]
+    stage = cost.stage
+    st.subheader(f"{stage.name} · {stage.layer.kind}")
+    st.markdown(purpose(stage, table.network))
+    lines = [f"| **{what}** | {value} |" for what, value in _facts(table, cost, fields, index)]
+    st.markdown("\n".join(["| quantity | with the numbers put in |", "|:--|:--|", *lines]))
+
+
+def _facts(table: CostTable, cost: Cost, fields: Sequence[ReceptiveField], index: int) -> Iterator[tuple[str, str]]:
+    stage = cost.stage
+    yield "Shape", f"{times(stage.in_shape)} → {times(stage.out_shape)}"
+    yield "Layer", settings(stage)
+    for line in formulas.output_size(stage):
+        yield "Size", f"(W − F + 2P)/S + 1: {line}"
+    if flat := formulas.flattened(stage):
+        yield "Values", flat
+    if stage.towers > 1 and len(stage.out_shape) == 3:
+        yield "Per tower", f"{stage.out_shape[0] // stage.towers} of {stage.out_shape[0]} maps"
+    for what, formula, column in (
+        ("Parameters", formulas.params(cost), "params"),
+        ("MACs", formulas.macs(cost), "macs"),
+        ("MACs, backward", formulas.backward_macs(cost), "backward_macs"),
+        ("FLOPs", formulas.flops(cost), "flops"),
+        ("Neurons", formulas.neurons(cost), "neurons"),
+    ):
+        if formula:
+            yield what, f"{formula}{_share(table, cost, column)}"
+    kinds = {kind: count for kind, count in cost.operations._asdict().items() if count}
+    if kinds:
+        yield "Operations", ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())
+    yield "Output bytes", formulas.activation_bytes(cost)
+    if weights := formulas.param_bytes(cost):
+        yield "Weight bytes", weights
+    if cost.kept_bytes:
+        yield "Kept for backward", f"{cost.kept_bytes:,} bytes an image"
+    if crossing := formulas.crossing_bytes(cost, table.network.towers):
+        yield "Between GPUs", f"{crossing} bytes, and as many back"
+    yield "One value sees", _seen(fields, index, table)
+
+
+def _share(table: CostTable, cost: Cost, column: str) -> str:
+    whole = table.total(column)
+    return f" ({getattr(cost, column) / whole:.1%} of all)".replace("%", " %") if whole else ""
+
+
+def _seen(fields: Sequence[ReceptiveField], index: int, table: CostTable) -> str:
+    after = fields[index]
+    if after.whole:
+        return "everything"
+    before = fields[index - 1] if index else after._replace(size=1, stride=after.stride.__class__(1), offset=0)
+    formula = formulas.receptive_field(table.rows[index].stage, before, after)
+    shown = formula or f"{after.size}"
+    where = f"from pixel {after.offset}" if after.offset >= 0 else f"from {-after.offset} pixels outside"
+    return f"{shown} pixels square; neighbours {after.stride} apart; the first starts {where}"

@@ -1,0 +1,173 @@
+"""What every page shares: the chosen network with its sizes, and the URL that says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from alexnet.spec import IllegalNetworkError, times
+from alexnet.zoo import NETWORKS, network_named
+from analysis.conventions import CONVENTIONS, convention_named
+from analysis.costs import MAX_BATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from alexnet.spec import Network, Shape
+
+SIZES = ("input", "classes", "hidden")
+_LONGEST_NUMBER = 12  # digits; more are cut, and what is left is out of every range
+VIEWS = ("Networks", "Kernels")
+MEASURES = ("Layers", "Parameters", "MACs")
+MAX_MAPS = 4_096
+MAX_MAP_SIDE = 512
+
+
+class UnreadableSizeError(ValueError):
+    """A size that is no number; the message says what was expected."""
+
+
+def _whole_number(text: str, name: str, smallest: int, largest: int | None = None) -> int:
+    try:
+        number = int(text.strip().replace(",", "")[:_LONGEST_NUMBER])
+    except ValueError:
+        raise UnreadableSizeError(f"{name} must be a whole number, got {text!r}") from None
+    if number < smallest or (largest is not None and number > largest):
+        limit = f"from {smallest:,} to {largest:,}" if largest else f"at least {smallest:,}"
+        raise UnreadableSizeError(f"{name} must be {limit}, got {number:,}")
+    return number
+
+
+def parsed_input(text: str, channels: int) -> Shape:
+    """``224`` or ``200x300`` (height × width), also with channels in front, as a shape.
+
+    Raises:
+        UnreadableSizeError: the text is none of these.
+    """
+    parts = text.lower().replace("×", "x").replace(" ", "").split("x")
+    try:
+        numbers = tuple(int(part[:_LONGEST_NUMBER]) for part in parts)
+    except ValueError:
+        numbers = ()
+    match numbers:
+        case (side,):
+            return (channels, side, side)
+        case (height, width):
+            return (channels, height, width)
+        case (_, _, _):
+            return numbers
+    raise UnreadableSizeError(
+        f"an input size is a number of pixels like 224, or height×width like 200x300; got {text!r}"
+    )
+
+
+def _one_of(options: Sequence[str], what: str) -> Callable[[str], str]:
+    """A check that takes any of these words, in any case, and gives it back as the widget writes it."""
+
+    def check(text: str) -> str:
+        for option in options:
+            if text.strip().casefold() == option.casefold():
+                return option
+        raise UnreadableSizeError(f"{what} is one of {', '.join(options)}; got {text!r}")
+
+    return check
+
+
+def _number(what: str, smallest: int, largest: int) -> Callable[[str], int]:
+    return lambda text: _whole_number(text, what, smallest, largest)
+
+
+# What a URL can say in widgets bound to it; each check gives the widget's value or raises ValueError with a sentence.
+_CHECKS: dict[str, Callable[[str], str | int]] = {
+    "network": lambda text: network_named(text).name,
+    "convention": lambda text: convention_named(text).name,
+    "batch": _number("batch", 1, MAX_BATCH),
+    "view": _one_of(VIEWS, "view"),
+    "measure": _one_of(MEASURES, "measure"),
+    "tool": _one_of([name for name in CONVENTIONS if name != "ours"], "tool"),
+    "maps": _number("maps", 1, MAX_MAPS),
+    "map_side": _number("map_side", 1, MAX_MAP_SIDE),
+}
+
+
+def read_url() -> None:
+    """At a session's first run, note what the URL asks for and cannot have; the page then says so."""
+    if "url_read" in st.session_state:
+        return
+    st.session_state.url_read = True
+    notices = []
+    for name, check in _CHECKS.items():
+        if name in st.query_params:
+            given = st.query_params[name]
+            try:
+                meant = check(given)
+            except ValueError as error:
+                notices.append(str(error))
+                # Drop it before a widget sees it, so that the widget starts from its default.
+                del st.query_params[name]
+            else:
+                if str(meant) != given:  # an alias or another spelling, which the bound widget would not know
+                    del st.query_params[name]
+                    st.session_state[name] = meant
+    st.session_state.url_notices = notices
+
+
+def show_url_notices() -> None:
+    """Say, until the reader has seen it, what of the URL could not be used."""
+    if notices := st.session_state.url_notices:
+        lines = "\n".join(f"* {notice}" for notice in notices)
+        st.warning(f"Part of this page's address could not be used; defaults are shown instead.\n{lines}")
+        st.button("Dismiss", on_click=notices.clear)
+
+
+def network_controls() -> None:
+    """The shared choice of network and sizes, in the sidebar.  Leaves the network in the session's state."""
+    name = st.selectbox(
+        "Network",
+        list(NETWORKS),
+        key="network",
+        bind="query-params",
+        help="Architecture and Why tools disagree show this network; Compare has a choice of its own.",
+    )
+    base = NETWORKS[name]
+    st.caption(base.title)
+    with st.expander("Sizes", expanded=any(st.session_state.get(key) for key in SIZES)):
+        _, height, width = base.input_shape
+        size = f"{height}" if height == width else f"{height}x{width}"
+        _size_field("Input (pixels)", "input", size, "Side of the square input, or height x width")
+        _size_field("Classes", "classes", f"{base.classes}", "Number of classes")
+        _size_field("Hidden width", "hidden", f"{base.hidden}", "Neurons of each hidden fully connected layer")
+        st.button("Reset sizes", on_click=_reset_sizes, disabled=not any(st.session_state.get(key) for key in SIZES))
+    try:
+        st.session_state.chosen_network, st.session_state.size_error = _adapted(base), None
+    except (IllegalNetworkError, UnreadableSizeError) as error:
+        st.session_state.chosen_network, st.session_state.size_error = base, str(error)
+
+
+def _size_field(label: str, key: str, default: str, explanation: str) -> None:
+    st.text_input(label, key=key, placeholder=default, bind="query-params", help=f"{explanation}; empty for {default}.")
+
+
+def _reset_sizes() -> None:
+    for key in SIZES:
+        st.session_state[key] = ""
+
+
+def _adapted(base: Network) -> Network:
+    size, classes, hidden = (str(st.session_state.get(key) or "").strip() for key in SIZES)
+    return base.adapted(
+        input_shape=parsed_input(size, base.input_shape[0]) if size else None,
+        classes=_whole_number(classes, "the number of classes", 1) if classes else None,
+        hidden=_whole_number(hidden, "the width of the hidden layers", 1) if hidden else None,
+    )
+
+
+def chosen_network() -> Network:
+    """The network of the sidebar.  A size it cannot take is reported here and its own size shown instead."""
+    network: Network = st.session_state.chosen_network
+    if error := st.session_state.size_error:
+        st.error(f"**These sizes do not work:** {error}", icon=":material/error:")
+        st.caption(f"Meanwhile {network.name} is shown with its own sizes, input {times(network.input_shape)}.")
+        st.button("Use the network's own sizes", on_click=_reset_sizes, type="primary")
+    return network
