@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -167,6 +168,9 @@ def _verdict_text(verdict: Verdict, network: Network) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal or file may be set to an encoding without ×, − or ─
+            stream.reconfigure(encoding="utf-8")
     options = parser().parse_args(arguments)
     verbs = {"networks": _networks, "table": _table, "compare": _compare, "verify": _verify}
     try:

@@ -48,6 +48,9 @@ class Operations(NamedTuple):
         return self.multiply + self.add + self.compare + self.divide + self.power
 
 
+_NOTHING = Operations()
+
+
 class Cost(NamedTuple):
     """One stage's costs.  Counts of operations and bytes are for the whole batch.
 
@@ -202,10 +205,12 @@ def layer_operations(stage: Stage) -> Operations:
     * Dropout and flatten: nothing when a trained network runs.
     """
     layer = stage.layer
+    if isinstance(layer, (Conv, Linear, Dropout, Flatten)):  # first, as most stages are these
+        return _NOTHING
     values = prod(stage.out_shape)
     match layer:
         case ReLU():
-            return Operations(compare=values)
+            return Operations(0, 0, values)
         case MaxPool():
             return Operations(compare=_max_pool_inputs(stage) - values)
         case LRN():
@@ -216,8 +221,6 @@ def layer_operations(stage: Stage) -> Operations:
             return Operations(add=_adaptive_inputs(layer, stage) - values, divide=values)
         case Softmax():
             return Operations(compare=values - 1, add=2 * values - 1, power=values, divide=values)
-        case Conv() | Linear() | Dropout() | Flatten():
-            return Operations()
     raise TypeError(f"no cost rule for {stage.name}: {layer!r}")
 
 

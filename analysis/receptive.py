@@ -81,6 +81,7 @@ def seen(network: Network, name: str, index: int, axis: int = 0) -> tuple[int, i
     if name not in names:
         raise KeyError(name)
     first = last = index
+    everything = False
     for stage in reversed(stages[: names.index(name) + 1]):
         match stage.layer:
             case Conv(kernel=kernel, stride=stride, padding=padding):
@@ -92,8 +93,10 @@ def seen(network: Network, name: str, index: int, axis: int = 0) -> tuple[int, i
             case AdaptiveAvgPool():
                 length = stage.in_shape[1 + axis]
                 first, last = stage.layer.window(first, length)[0], stage.layer.window(last, length)[1] - 1
-            case Linear():  # sees every value, so every place of the maps below
-                first, last = 0, 0
+            case Linear():
+                everything = True  # every value of the vector below, so every place of the maps that it was
             case Flatten():
-                first, last = 0, stage.in_shape[1 + axis] - 1
+                _, rows, columns = stage.in_shape
+                place = divmod(index % (rows * columns), columns)[axis]
+                first, last = (0, (rows, columns)[axis] - 1) if everything else (place, place)
     return first, last

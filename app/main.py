@@ -25,7 +25,7 @@ page = st.navigation(
 )
 
 st.logo(str(Path(__file__).parent / "logo.svg"), size="large")
-st.html(Path(__file__).parent / "style.css")
+st.html(Path(__file__).parent / "frontend" / "page.css")
 state.read_url()
 with st.sidebar:
     state.network_controls()

@@ -24,18 +24,18 @@ MAX_MAPS = 4_096
 MAX_MAP_SIDE = 512
 
 
-class UnreadableSizeError(ValueError):
-    """A size that is no number; the message says what was expected."""
+class UnreadableValueError(ValueError):
+    """A value that cannot be read; the message says what was expected."""
 
 
 def _whole_number(text: str, name: str, smallest: int, largest: int | None = None) -> int:
     try:
         number = int(text.strip().replace(",", "")[:_LONGEST_NUMBER])
     except ValueError:
-        raise UnreadableSizeError(f"{name} must be a whole number, got {text!r}") from None
+        raise UnreadableValueError(f"{name} must be a whole number, got {text!r}") from None
     if number < smallest or (largest is not None and number > largest):
         limit = f"from {smallest:,} to {largest:,}" if largest else f"at least {smallest:,}"
-        raise UnreadableSizeError(f"{name} must be {limit}, got {number:,}")
+        raise UnreadableValueError(f"{name} must be {limit}, got {number:,}")
     return number
 
 
@@ -43,7 +43,7 @@ def parsed_input(text: str, channels: int) -> Shape:
     """``224`` or ``200x300`` (height × width), also with channels in front, as a shape.
 
     Raises:
-        UnreadableSizeError: the text is none of these.
+        UnreadableValueError: the text is none of these.
     """
     parts = text.lower().replace("×", "x").replace(" ", "").split("x")
     try:
@@ -57,7 +57,7 @@ def parsed_input(text: str, channels: int) -> Shape:
             return (channels, height, width)
         case (_, _, _):
             return numbers
-    raise UnreadableSizeError(
+    raise UnreadableValueError(
         f"an input size is a number of pixels like 224, or height×width like 200x300; got {text!r}"
     )
 
@@ -69,7 +69,7 @@ def _one_of(options: Sequence[str], what: str) -> Callable[[str], str]:
         for option in options:
             if text.strip().casefold() == option.casefold():
                 return option
-        raise UnreadableSizeError(f"{what} is one of {', '.join(options)}; got {text!r}")
+        raise UnreadableValueError(f"{what} is one of {', '.join(options)}; got {text!r}")
 
     return check
 
@@ -141,7 +141,7 @@ def network_controls() -> None:
         st.button("Reset sizes", on_click=_reset_sizes, disabled=not any(st.session_state.get(key) for key in SIZES))
     try:
         st.session_state.chosen_network, st.session_state.size_error = _adapted(base), None
-    except (IllegalNetworkError, UnreadableSizeError) as error:
+    except (IllegalNetworkError, UnreadableValueError) as error:
         st.session_state.chosen_network, st.session_state.size_error = base, str(error)
 
 

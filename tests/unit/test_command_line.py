@@ -237,3 +237,15 @@ def test_a_mistyped_network_to_verify_is_reported_before_torch_is_loaded() -> No
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0
+
+
+def test_an_encoding_without_the_signs_is_no_error() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "analysis", "table", "vgg-a"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "3×224×224" in done.stdout.decode("utf-8")

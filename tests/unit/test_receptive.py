@@ -93,6 +93,28 @@ def test_a_fully_connected_value_sees_the_whole_image(name: str) -> None:
     assert last >= 226
 
 
+@pytest.mark.parametrize(("axis", "last"), [(0, 6), (1, 12)])
+def test_a_fully_connected_value_sees_all_that_windows_reach(
+    axis: int, last: int, network_of: Callable[..., Network]
+) -> None:
+    # Windows of 3 every 2 pixels: three on 8 rows, six on 14 columns; the last row and column are not reached.
+    network = network_of((1, 8, 14), Conv(1, 3, stride=2), Flatten(), Linear(4), ReLU(), Linear(2))
+    assert seen(network, "l3", 3, axis) == seen(network, "l5", 1, axis) == (0, last)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("index", range(3))
+def test_rows_and_columns_of_an_image_that_is_not_square(
+    axis: int, index: int, network_of: Callable[..., Network]
+) -> None:
+    network = network_of((1, 14, 23), Conv(1, 2, stride=2), AdaptiveAvgPool(3))
+    image = torch.rand(1, 1, 14, 23, dtype=torch.double, requires_grad=True)
+    output = nn.Sequential(*map(smooth, network.stages()))(image)[0, 0]
+    (gradient,) = torch.autograd.grad((output[index] if axis == 0 else output[:, index]).sum(), image)
+    reached = gradient[0, 0].abs().sum(dim=1 - axis).nonzero().flatten().tolist()
+    assert seen(network, "l2", index, axis) == (min(reached), max(reached))
+
+
 def test_a_stage_that_does_not_exist_is_refused() -> None:
     with pytest.raises(KeyError, match="conv9"):
         seen(NETWORKS["alexnet-2012"], "conv9", 0)
@@ -201,3 +223,10 @@ def test_flattening_keeps_the_field_and_a_fully_connected_layer_sees_all(
     conv, flat, full = receptive_fields(network_of((1, 8, 8), Conv(1, 3), Flatten(), Linear(2)))
     assert conv == flat
     assert (flat.whole, full.whole) == (False, True)
+
+
+def test_a_flattened_value_sees_what_its_place_on_the_maps_sees() -> None:
+    network = NETWORKS["alexnet-2012"]
+    for value, (row, column) in {0: (0, 0), 7: (1, 1), 36 + 5: (0, 5), 9215: (5, 5)}.items():
+        assert seen(network, "flatten", value, axis=0) == seen(network, "pool5", row, axis=0)
+        assert seen(network, "flatten", value, axis=1) == seen(network, "pool5", column, axis=1)
