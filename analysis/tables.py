@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from alexnet.spec import LRN, AdaptiveAvgPool, Conv, Linear, MaxPool, SameMapNorm, times
-from alexnet.zoo import NETWORKS
+from alexnet.zoo import NETWORKS, kernel_stack
 from analysis.conventions import OURS
 from analysis.costs import cost_table, training_memory
 from analysis.receptive import receptive_fields
@@ -352,20 +352,23 @@ def totals_comparison(tables: Sequence[CostTable]) -> Table:
 
 
 def stages_comparison(tables: Sequence[CostTable], column: Literal["params", "macs"]) -> Table:
-    """One column of every network, stage by stage; with two networks, the difference as well."""
+    """One column of every network, stage by stage, and how much more than the first network each other one has."""
     names = distinct_names([table.network for table in tables])
     by_name = [{row.name: row for row in table.rows} for table in tables]
     rows: list[tuple[Value, ...]] = []
     for stage in merged_order([[row.name for row in table.rows] for table in tables]):
         values = [getattr(rows_of[stage], column) if stage in rows_of else None for rows_of in by_name]
         if any(values):
-            rows.append((stage, *values, *_difference(values)))
+            rows.append((stage, *values, *_differences(values)))
     totals: list[Value] = [table.total(column) for table in tables]
     words = {"params": "Parameters", "macs": "MACs"}[column]
-    columns = (Column("name", "stage"), *(Column(name, name) for name in names))
-    if len(tables) == 2:
-        columns += (Column("difference", "difference"),)
-    return Table(f"{words} by stage", columns, tuple(rows), ("total", *totals, *_difference(totals)))
+    differences = (
+        [Column("difference", "difference")]
+        if len(tables) == 2
+        else [Column(f"difference_{name}", f"{name} − {names[0]}") for name in names[1:]]
+    )
+    columns = (Column("name", "stage"), *(Column(name, name) for name in names), *differences)
+    return Table(f"{words} by stage", columns, tuple(rows), ("total", *totals, *_differences(totals)))
 
 
 def layer_notation(layer: Layer) -> str:
@@ -397,8 +400,9 @@ def layers_comparison(tables: Sequence[CostTable]) -> Table:
     return Table("Layers by stage", (Column("name", "stage"), *(Column(name, name) for name in names)), tuple(rows))
 
 
-def _difference(values: Sequence[Any]) -> list[Value]:
-    return [(values[1] or 0) - (values[0] or 0)] if len(values) == 2 else []
+def _differences(values: Sequence[Any]) -> list[Value]:
+    """How much more than the first each other value is; a stage that a network lacks counts nothing."""
+    return [(value or 0) - (values[0] or 0) for value in values[1:]]
 
 
 def distinct_names(networks: Sequence[Network]) -> list[str]:
@@ -439,3 +443,73 @@ def conventions_table(table: CostTable, conventions: Sequence[Convention]) -> Ta
         tuple(rows),
         ("total", *(convention.total_macs(table) for convention in conventions)),
     )
+
+
+def tools_table(table: CostTable, conventions: Sequence[Convention]) -> Table:
+    """One network's total as every tool prints it, and how much more than ours that is."""
+    columns = (
+        Column("convention", "convention"),
+        Column("tool", "tool"),
+        Column("figure", "figure"),
+        Column("calls_it", "calls it"),
+        Column("difference", "more than ours"),
+        Column("params", "parameters"),
+    )
+    ours = OURS.total_macs(table)
+    rows = tuple(
+        (
+            convention.name,
+            convention.tool,
+            convention.total_macs(table),
+            convention.unit,
+            convention.total_macs(table) - ours,
+            convention.total_params(table),
+        )
+        for convention in conventions
+    )
+    return Table(f"{table.network.name}, one image, as every tool counts it", columns, rows)
+
+
+def tool_differences(table: CostTable, convention: Convention) -> Table:
+    """Every stage where this convention differs from ours, with the arithmetic."""
+    columns = (
+        Column("stage", "stage"),
+        Column("ours", "ours"),
+        Column("theirs", convention.name),
+        Column("what", "adds"),
+        Column("formula", "by formula"),
+    )
+    rows = []
+    for cost in table.rows:
+        for term, _ in convention.differences(cost):
+            rows.append((cost.name, cost.macs, convention.macs(cost), term.what, term.formula(cost)))
+    return Table(f"{table.network.name}: {convention.name} against ours", columns, tuple(rows))
+
+
+def stacks_table(pairs: Sequence[tuple[int, int]], channels: int, side: int) -> Table:
+    """Stacks of convolutions, each (kernel, count): what they see, their weights, work and non-linearities."""
+    columns = (
+        Column("stack", "stack"),
+        Column("sees", "sees"),
+        Column("weights", "weights"),
+        Column("formula", "weights, by formula"),
+        Column("macs", "MACs"),
+        Column("relus", "ReLUs"),
+    )
+    rows = []
+    for kernel, count in pairs:
+        network = kernel_stack(kernel, count, channels, side)
+        costs, field = cost_table(network), receptive_fields(network)[-1]
+        weights = costs.total("weights")
+        left = f"{count}·" if count > 1 else ""
+        rows.append(
+            (
+                network.title,
+                f"{field.size}×{field.size}",
+                weights,
+                f"{left}{kernel}·{kernel}·{channels}² = {weights:,}",
+                costs.total("macs"),
+                count,
+            )
+        )
+    return Table(f"Kernel stacks, {channels} maps of {side}×{side}", columns, tuple(rows))

@@ -1,4 +1,4 @@
-"""Taking a table away: one menu with every format beside each table."""
+"""Tables on a page, and taking them away: a menu with every format beside each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from analysis import tables
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from analysis.tables import Format, Table
+    from analysis.tables import Format, Table, Value
 
 _LABELS: dict[Format, str] = {"csv": "CSV", "json": "JSON", "markdown": "Markdown", "latex": "LaTeX (booktabs)"}
 _MIME: dict[Format, str] = {
@@ -37,3 +37,31 @@ def save_table(table: Table, name: str, key: str, *, json: Callable[[], str] | N
                 on_click="ignore",
                 width="stretch",
             )
+
+
+def show_table(table: Table, key: str, name: str, *, widths: dict[str, int] | None = None) -> None:
+    """A table as people read it, totals last, with its menu of downloads below; `name` is the files' name."""
+    rows = [*table.rows, *([table.totals] if table.totals else [])]
+    records: dict[str, list[Value]] = {}
+    config = {}
+    for index, column in enumerate(table.columns):
+        values = [row[index] for row in rows]
+        width = (widths or {}).get(column.key)
+        if any(isinstance(value, str) for value in values):
+            # A column of a data frame has one type: where numbers stand among words, show them as they are printed.
+            values = [f"{value:,}" if isinstance(value, int) else value for value in values]
+            words_only = all(isinstance(row[index], str | None) for row in rows)
+            config[column.key] = st.column_config.TextColumn(
+                column.heading,
+                alignment="left" if words_only else "right",
+                pinned=index == 0,
+                width=width,
+            )
+        else:
+            config[column.key] = st.column_config.NumberColumn(column.heading, format="localized", width=width)
+        records[column.key] = values
+    st.dataframe(
+        records, key=key, hide_index=True, row_height=29, height=(len(rows) + 1) * 29 + 8, column_config=config,
+        alt=table.title, placeholder="",
+    )  # fmt: skip
+    save_table(table, name, f"save_{key}")

@@ -7,11 +7,9 @@ from typing import Literal
 import streamlit as st
 
 from alexnet.spec import IllegalNetworkError, times
-from alexnet.zoo import NETWORKS, UnknownNetworkError, kernel_stack, network_from
+from alexnet.zoo import NETWORKS, UnknownNetworkError, network_from
 from analysis import tables
 from analysis.costs import CostTable, cost_table
-from analysis.receptive import receptive_fields
-from analysis.tables import Column, Table, Value
 from app import components, exports, state, theme
 from app.figures.comparison import stages_chart, totals_chart
 
@@ -35,7 +33,7 @@ PRESETS = {
     ),
     "All of AlexNet": (
         tuple(name for name in NETWORKS if not name.startswith("vgg")),
-        "Seven networks called AlexNet.",
+        "Everything that is called AlexNet, and how much it differs.",
     ),
 }
 _DEFAULT = list(PRESETS["Two towers or one"][0])
@@ -72,32 +70,6 @@ def _sentence(costs: list[CostTable]) -> str:
     return f"Against **{names[0]}**, **{names[1]}** has {parts[0]}, {parts[1]} and {parts[2]}."
 
 
-def _show_frame(table: Table, key: str, name: str) -> None:
-    rows = [*table.rows, *([table.totals] if table.totals else [])]
-    records: dict[str, list[Value]] = {}
-    config = {}
-    for index, column in enumerate(table.columns):
-        values = [row[index] for row in rows]
-        if any(isinstance(value, str) for value in values):
-            # A column of a data frame has one type: where numbers stand among words, show them as they are printed.
-            values = [f"{value:,}" if isinstance(value, int) else value for value in values]
-            words_only = all(isinstance(row[index], str | None) for row in rows)
-            config[column.key] = st.column_config.TextColumn(
-                column.heading,
-                alignment="left" if words_only else "right",
-                pinned=index == 0,
-                width=190 if index == 0 else None,
-            )
-        else:
-            config[column.key] = st.column_config.NumberColumn(column.heading, format="localized")
-        records[column.key] = values
-    st.dataframe(
-        records, key=key, hide_index=True, row_height=29, height=(len(rows) + 1) * 29 + 8, column_config=config,
-        alt=table.title, placeholder="",
-    )  # fmt: skip
-    exports.save_table(table, name, f"save_{key}")
-
-
 def _show_networks() -> None:
     palette = theme.palette(st.context.theme.type)
     with st.container(horizontal=True):
@@ -124,14 +96,14 @@ def _show_networks() -> None:
     )  # fmt: skip
     components.save_figure("totals_chart", "totals side by side", "compare-totals")
     st.header("Totals", divider="gray")
-    _show_frame(tables.totals_comparison(costs), "totals", "compare-totals")
+    exports.show_table(tables.totals_comparison(costs), "totals", "compare-totals", widths={"quantity": 200})
     st.header("Stage by stage", divider="gray")
     chosen = st.segmented_control(
         "Show", state.MEASURES, default="Layers", key="measure", bind="query-params", required=True
     )
     if chosen == "Layers":
         st.caption("conv3-64 is a 3×3 convolution with 64 maps; /4 is its stride. As in VGG's table 1.")
-        _show_frame(tables.layers_comparison(costs), "layers", "compare-layers")
+        exports.show_table(tables.layers_comparison(costs), "layers", "compare-layers")
         return
     measure = _COLUMNS[chosen]
     st.plotly_chart(
@@ -139,36 +111,7 @@ def _show_networks() -> None:
         alt=f"{chosen} of every stage, a bar for each network",
     )  # fmt: skip
     components.save_figure("stages_chart", f"{measure} by stage", f"compare-{measure}")
-    _show_frame(tables.stages_comparison(costs, measure), f"by_stage_{measure}", f"compare-{measure}")
-
-
-def _stack_table(pairs: list[tuple[int, int]], channels: int, side: int) -> Table:
-    """Stacks of equal receptive field: weights, work, non-linearities."""
-    columns = (
-        Column("stack", "stack"),
-        Column("sees", "sees"),
-        Column("weights", "weights"),
-        Column("formula", "weights, by formula"),
-        Column("macs", "MACs"),
-        Column("relus", "ReLUs"),
-    )
-    rows = []
-    for kernel, count in pairs:
-        network = kernel_stack(kernel, count, channels, side)
-        costs, field = cost_table(network), receptive_fields(network)[-1]
-        weights = costs.total("weights")
-        left = f"{count}·" if count > 1 else ""
-        rows.append(
-            (
-                network.title,
-                f"{field.size}×{field.size}",
-                weights,
-                f"{left}{kernel}·{kernel}·{channels}² = {weights:,}",
-                costs.total("macs"),
-                count,
-            )
-        )
-    return Table(f"Kernel stacks, {channels} maps of {side}×{side}", columns, tuple(rows))
+    exports.show_table(tables.stages_comparison(costs, measure), f"by_stage_{measure}", f"compare-{measure}")
 
 
 def _show_stacks() -> None:
@@ -182,13 +125,13 @@ def _show_stacks() -> None:
             "Side of a map", 1, state.MAX_MAP_SIDE, 28, key="map_side", bind="query-params", width=160
         )
     for large, count in ((5, 2), (7, 3)):
-        table = _stack_table([(large, 1), (3, count)], channels, side)
+        table = tables.stacks_table([(large, 1), (3, count)], channels, side)
         (_, sees, one, _, _, _), (_, _, several, _, _, _) = table.rows
         saved = f"{1 - float(several or 0) / float(one or 1):.0%}".replace("%", " %")
         words = {2: "two", 3: "three"}[count]
         st.header(f"One {large}×{large} or {words} 3×3", divider="gray")
         st.markdown(f"Both see **{sees}**. The stack has {several:,} weights instead of {one:,}: **{saved} fewer**.")
-        _show_frame(table, f"stack_{large}", f"stack-{large}x{large}")
+        exports.show_table(table, f"stack_{large}", f"stack-{large}x{large}")
     st.caption(f"As many maps in as out, padded so that all stay {times((side, side))}; biases not counted.")
 
 

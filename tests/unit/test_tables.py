@@ -358,10 +358,16 @@ def test_a_stage_that_only_one_network_has_differs_by_all_of_it() -> None:
     assert list(column(reverse, "name")) == list(rows)
 
 
-def test_three_networks_have_no_difference() -> None:
+def test_three_networks_are_each_held_against_the_first() -> None:
     table = tables.stages_comparison(compared("vgg-a", "vgg-b", "vgg-d"), "macs")
-    assert [column.key for column in table.columns] == ["name", "vgg-a", "vgg-b", "vgg-d"]
-    assert table.totals == ("total", 7_609_090_048, 11_308_466_176, 15_470_264_320)
+    assert [column.key for column in table.columns] == [
+        *("name", "vgg-a", "vgg-b", "vgg-d"),
+        *("difference_vgg-b", "difference_vgg-d"),
+    ]
+    # conv1_2, 64 maps of 3×3×64 at 224×224, is in B and D and not in A.
+    assert next(row for row in table.rows if row[0] == "conv1_2")[4:] == (1_849_688_064, 1_849_688_064)
+    assert table.totals
+    assert table.totals[4:] == (11_308_466_176 - 7_609_090_048, 15_470_264_320 - 7_609_090_048)
 
 
 def test_layers_are_written_as_in_table_1_of_vgg() -> None:
