@@ -48,7 +48,7 @@ class DoesNotFitError(IllegalNetworkError):
 
 def times(shape: Shape) -> str:
     """A shape as people write it: ``3×227×227``."""
-    return "×".join(f"{n:,}" if len(shape) == 1 else str(n) for n in shape)
+    return "×".join(map(str, shape))
 
 
 def window_positions(size: int, kernel: int, stride: int, padding: int, rounding: Rounding) -> int:
@@ -286,7 +286,7 @@ def _no_room(kernel: int, padding: int) -> str:
 
 
 class Stage(NamedTuple):
-    """One layer in its place.  `towers` is the number of GPUs that its output is spread over."""
+    """One layer in its place.  `towers` is the number of towers (GPUs, in 2012) that its output is spread over."""
 
     name: str
     layer: Layer
@@ -299,7 +299,8 @@ class Stage(NamedTuple):
 class Network:
     """A network as data.
 
-    `towers` is the number of GPUs the source spreads it over; from the stage `merged_at` on, one GPU holds all.
+    `towers` is the number of parts that most layers fall into, one for each GPU where the source has that many `gpus`;
+    from the stage `merged_at` on, one part holds all.
     `source` says where the definition comes from and `remark` what is worth knowing about it; `side_remarks`
     holds remarks that apply to one input size only.
     """
@@ -313,6 +314,7 @@ class Network:
     towers: int = 1
     merged_at: str | None = None
     side_remarks: tuple[tuple[int, str], ...] = ()
+    gpus: int = 1
 
     def stages(self) -> tuple[Stage, ...]:
         """Every layer with the shapes that reach and leave it.

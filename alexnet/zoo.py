@@ -85,6 +85,7 @@ ALEXNET_2012 = Network(
     title="AlexNet, two towers",
     input_shape=(3, 227, 227),
     towers=2,
+    gpus=2,
     merged_at="fc8",
     layers=_features_2012(LRN(groups=2), groups=2) + _head(),
     source=f"{_PAPER}, sections 3.1–3.5 and 5",
@@ -146,6 +147,7 @@ ALEXNET_2012_SOURCE = Network(
     title="AlexNet, the released 2012 definition",
     input_shape=(3, 224, 224),
     towers=2,
+    gpus=2,
     merged_at="fc8",
     layers=_source_2012() + _head(),
     source="computerhistory/AlexNet-Source-Code: the 2012 layer definitions of cuda-convnet",
@@ -252,6 +254,7 @@ ALEXNET_SLIM = Network(
     title="AlexNet, a TF-Slim listing as printed",
     input_shape=(3, 227, 227),
     towers=2,
+    gpus=2,
     merged_at="fc6",
     layers=(
         ("conv1", Conv(96, 11, stride=4)),
@@ -392,8 +395,10 @@ def network_from(reference: str) -> Network:
         network = network.adapted(input_shape=(network.input_shape[0], height, width))
         label += f"@{size.lower()}"
     if colon:
-        if suffix != "no-lrn":
+        if suffix.strip().lower() != "no-lrn":
             raise IllegalNetworkError(f"after : comes no-lrn, the one known change; got {reference!r}")
+        if not any(isinstance(layer, LRN) for _, layer in network.layers):
+            raise IllegalNetworkError(f"{network.name} has no LRN to leave out")
         network = network.without(LRN)
         label += ":no-lrn"
     return replace(network, name=label)

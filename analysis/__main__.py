@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from alexnet.spec import IllegalNetworkError, times
 from alexnet.zoo import NETWORKS, UnknownNetworkError, network_from
 from analysis import tables
-from analysis.conventions import UnknownConventionError, convention_named
+from analysis.conventions import CONVENTIONS, UnknownConventionError, convention_named
 from analysis.costs import MAX_BATCH, cost_table
 
 if TYPE_CHECKING:
@@ -40,9 +40,18 @@ def parser() -> argparse.ArgumentParser:
     _add_format(networks)
 
     table = verbs.add_parser("table", help="every stage of a network")
-    table.add_argument("network", metavar="NETWORK", help="a name from `networks`; NAME@SIDE for another input size")
+    table.add_argument(
+        "network",
+        metavar="NETWORK",
+        help="a name from `networks`; NAME@SIDE or NAME@HxW for another input, NAME:no-lrn without LRN",
+    )
     _add_shape(table)
-    table.add_argument("--convention", default="ours", metavar="NAME", help="count as this tool does (default: ours)")
+    table.add_argument(
+        "--convention",
+        default="ours",
+        metavar="NAME",
+        help=f"count as this tool does: {', '.join(CONVENTIONS)} (default: ours)",
+    )
     _add_format(table)
 
     compare = verbs.add_parser("compare", help="networks side by side")
@@ -64,7 +73,7 @@ def _add_format(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_shape(verb: argparse.ArgumentParser, *, batch: bool = True) -> None:
-    verb.add_argument("--input", type=_shape, metavar="CxHxW", help="input shape, like 3x224x224")
+    verb.add_argument("--input", type=_shape, metavar="CxHxW", help="input shape like 3x224x224, or its side like 224")
     verb.add_argument("--classes", type=_integer, metavar="N", help="number of classes")
     verb.add_argument("--hidden", type=_integer, metavar="N", help="width of the hidden fully connected layers")
     if batch:
@@ -87,19 +96,28 @@ def _batch(text: str) -> int:
 
 
 def _shape(text: str) -> tuple[int, ...]:
+    """One to three whole numbers: a side, height and width, or channels, height and width."""
     parts = text.lower().replace("×", "x").split("x")
     try:
         shape = tuple(int(part) for part in parts if len(part) <= _LONGEST_NUMBER)
     except ValueError:
         shape = ()
-    if len(shape) != 3:
-        raise argparse.ArgumentTypeError(f"expected channels, height and width, like 3x227x227; got {text[:60]!r}")
+    if len(shape) != len(parts) or not 1 <= len(shape) <= 3:
+        raise argparse.ArgumentTypeError(
+            f"expected channels, height and width like 3x227x227, or a side like 227; got {text[:60]!r}"
+        )
     return shape
 
 
 def _network(reference: str, options: argparse.Namespace) -> Network:
     network = network_from(reference)
-    return network.adapted(input_shape=options.input, classes=options.classes, hidden=options.hidden)
+    shape: tuple[int, ...] | None = options.input
+    if shape is not None:
+        if "@" in reference:
+            raise IllegalNetworkError(f"{reference} and --input both give an input size; give one")
+        if len(shape) < 3:
+            shape = (network.input_shape[0], shape[0], shape[-1])
+    return network.adapted(input_shape=shape, classes=options.classes, hidden=options.hidden)
 
 
 def _note(network: Network) -> None:
@@ -133,6 +151,8 @@ def _compare(options: argparse.Namespace) -> int:
     ]
     if options.format == "json":
         print(tables.json_text({"networks": [tables.cost_json(table) for table in costs]}), end="")
+    elif options.format == "csv":
+        print(tables.write(tables.tidy_comparison(costs), "csv"), end="")
     else:
         print("\n".join(tables.write(part, options.format) for part in parts), end="")
     return 0
@@ -182,6 +202,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, `head` for one, has seen enough; Python must not complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"python -m analysis {options.verb}: the output could not be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
     return status
 
 

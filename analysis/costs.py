@@ -31,7 +31,7 @@ MAX_BATCH = 65_536
 BYTES_PER_VALUE = 4
 """Weights, activations and gradients are single-precision floats, as in 2012."""
 
-_INDEX_BYTES = 8  # torch remembers where each maximum was as an int64
+INDEX_BYTES = 8  # torch remembers where each maximum was as an int64
 
 
 class Operations(NamedTuple):
@@ -325,7 +325,7 @@ class _Keeper:
                 return claim + outgoing
             case MaxPool():
                 self._incoming_kept = False
-                return claim + outgoing // BYTES_PER_VALUE * _INDEX_BYTES
+                return claim + outgoing // BYTES_PER_VALUE * INDEX_BYTES
             case Dropout():
                 self._incoming_kept = False
                 return outgoing

@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from alexnet.spec import LRN, AdaptiveAvgPool, Conv, Flatten, Linear, MaxPool, ReLU, SameMapNorm, Softmax
-from analysis.costs import BYTES_PER_VALUE, layer_operations, maps_beyond_borders, same_map_squares
+from analysis.costs import BYTES_PER_VALUE, INDEX_BYTES, layer_operations, maps_beyond_borders, same_map_squares
 
 if TYPE_CHECKING:
     from alexnet.spec import Shape, Stage
@@ -89,15 +89,17 @@ def flops(cost: Cost, batch: int = 1) -> str | None:
         case MaxPool():
             left = _pool_flops(layer, stage, one.compare)
         case AdaptiveAvgPool():
-            left = f"({_n(one.add)} + {_n(values)})"
+            left = f"{_n(one.add)} + {_n(values)}"
         case LRN():
             left = _lrn_flops(layer, stage.out_shape)
         case SameMapNorm():
             left = _same_map_flops(layer, stage.out_shape)
         case Softmax():
-            left = f"(5·{_n(values)} − 2)"
+            left = f"5·{_n(values)} − 2"
         case _:
             raise TypeError(f"no formula for the operations of {stage.name}: {layer!r}")
+    if batch > 1 and " " in left:
+        left = f"({left})"
     return f"{images}{left} = {cost.flops:,}"
 
 
@@ -105,7 +107,7 @@ def _pool_flops(layer: MaxPool, stage: Stage, compares: int) -> str:
     whole = prod(stage.out_shape) * (layer.kernel**2 - 1)
     text = f"{_product(stage.out_shape)} · ({layer.kernel}·{layer.kernel} − 1)"
     # Where sizes are rounded up, the last windows reach past the edge and have less to compare.
-    return text if compares == whole else f"({text} − {_n(whole - compares)})"
+    return text if compares == whole else f"{text} − {_n(whole - compares)}"
 
 
 def _lrn_flops(layer: LRN, shape: Shape) -> str:
@@ -116,12 +118,12 @@ def _lrn_flops(layer: LRN, shape: Shape) -> str:
     channels, height, width = shape
     half, block = layer.size // 2, channels // layer.groups
     window = f"{layer.size}·{block} − 2·{half * (half + 1) // 2}" if block > half else f"{block}·{block}"
-    return f"({layer.groups}·({window})·{height}·{width} + 4·{_n(prod(shape))})"
+    return f"{layer.groups}·({window})·{height}·{width} + 4·{_n(prod(shape))}"
 
 
 def _same_map_flops(layer: SameMapNorm, shape: Shape) -> str:
     """As LRN's, with square neighbourhoods, clipped at the map's edges."""
-    return f"({_n(same_map_squares(layer, shape))} + 4·{_n(prod(shape))})"
+    return f"{_n(same_map_squares(layer, shape))} + 4·{_n(prod(shape))}"
 
 
 def neurons(cost: Cost) -> str | None:
@@ -151,6 +153,27 @@ def backward_macs(cost: Cost) -> str | None:
     if not cost.input_gradient_macs:
         return f"{_n(cost.weight_gradient_macs)} + 0 = {cost.backward_macs:,}"
     return f"{_n(cost.weight_gradient_macs)} + {_n(cost.input_gradient_macs)} = {cost.backward_macs:,}"
+
+
+def kept_bytes(cost: Cost) -> str | None:
+    """What backward needs of one image beyond what earlier stages kept: input, output, or what is computed between."""
+    stage = cost.stage
+    if not cost.kept_bytes:
+        return None
+    outputs = prod(stage.out_shape)
+    own = {
+        MaxPool: (f"{_product(stage.out_shape)} · {INDEX_BYTES}", outputs * INDEX_BYTES),
+        Conv: ("", 0),
+        Linear: ("", 0),
+        AdaptiveAvgPool: ("", 0),
+    }.get(type(stage.layer), (f"{_product(stage.out_shape)} · {BYTES_PER_VALUE}", outputs * BYTES_PER_VALUE))
+    parts = [own[0]] if own[1] else []
+    if claimed := cost.kept_bytes - own[1]:
+        shape = stage.in_shape
+        whole = prod(shape) * BYTES_PER_VALUE
+        padded = f" + {_n(claimed - whole)}" if claimed > whole else ""
+        parts.insert(0, f"{_product(shape)} · {BYTES_PER_VALUE}{padded}")
+    return f"{' + '.join(parts)} = {cost.kept_bytes:,}"
 
 
 def crossing_bytes(cost: Cost, towers: int, batch: int = 1) -> str | None:

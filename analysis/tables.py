@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from alexnet.spec import Layer, Network
     from analysis.conventions import Convention
-    from analysis.costs import CostTable
+    from analysis.costs import Cost, CostTable
 
 Value = str | int | float | None
 Format = Literal["text", "markdown", "csv", "json", "latex"]
@@ -346,8 +346,8 @@ def totals_comparison(tables: Sequence[CostTable]) -> Table:
     for key, words in _COMPARED.items():
         rows.append((words, *(table.total(key) for table in tables)))
     memory = (training_memory(table.network, table.batch).total for table in tables)
-    rows.append(("bytes to train on these images", *memory))
     batch = tables[0].batch
+    rows.append((f"bytes to train on {f'{batch:,} images' if batch > 1 else 'one image'}", *memory))
     return Table(f"Totals{f', batch of {batch:,}' if batch > 1 else ''}", columns, tuple(rows))
 
 
@@ -400,6 +400,41 @@ def layers_comparison(tables: Sequence[CostTable]) -> Table:
     return Table("Layers by stage", (Column("name", "stage"), *(Column(name, name) for name in names)), tuple(rows))
 
 
+def tidy_comparison(tables: Sequence[CostTable]) -> Table:
+    """Every stage of every network in one table, a row each: what programs read."""
+    columns = ("network", "stage", "kind", "output", "params", "macs", "backward_macs", "flops", "activation_bytes")
+    names = distinct_names([table.network for table in tables])
+    rows: list[tuple[Value, ...]] = []
+    for name, table in zip(names, tables, strict=True):
+        for row in table.rows:
+            numbers = (getattr(row, column) for column in columns[4:])
+            rows.append((name, row.name, row.layer.kind, times(row.stage.out_shape), *numbers))
+    return Table("Every stage of every network", tuple(Column(column, column) for column in columns), tuple(rows))
+
+
+def training_table(table: CostTable) -> Table:
+    """Where parameters, work and training memory are: what the cost charts draw."""
+    columns = (
+        Column("name", "stage"),
+        Column("params", "parameters"),
+        Column("macs", "MACs, forward"),
+        Column("weight_gradient_macs", "MACs, backward, weights"),
+        Column("input_gradient_macs", "MACs, backward, input"),
+        Column("training_param_bytes", "bytes of weights, gradients and momentum"),
+        Column("kept_bytes", "bytes of activations kept"),
+    )
+
+    def figures(row: Cost) -> tuple[int, ...]:
+        backward = (row.weight_gradient_macs, row.input_gradient_macs)
+        return (row.params, row.macs, *backward, 3 * row.param_bytes, row.kept_bytes)
+
+    body = [figures(row) for row in table.rows]
+    rows: list[tuple[Value, ...]] = [(row.name, *values) for row, values in zip(table.rows, body, strict=True)]
+    totals = tuple(map(sum, zip(*body, strict=True)))
+    title = f"{table.network.name}, training on a batch of {table.batch:,}"
+    return Table(title, columns, tuple(rows), ("total", *totals))
+
+
 def _differences(values: Sequence[Any]) -> list[Value]:
     """How much more than the first each other value is; a stage that a network lacks counts nothing."""
     return [(value or 0) - (values[0] or 0) for value in values[1:]]
@@ -418,13 +453,20 @@ def distinct_names(networks: Sequence[Network]) -> list[str]:
 
 
 def merged_order(sequences: Sequence[Sequence[str]]) -> list[str]:
-    """All names once; names that only a later sequence has stand before the next name that both have."""
+    """All names once; names that only a later sequence has stand before the next name that both have.
+
+    VGG's ``conv3_1`` stands behind AlexNet's ``conv3``, where there is one.
+    """
     merged: list[str] = []
     for sequence in sequences:
         at = len(merged)
         for name in reversed(sequence):
+            block = name.partition("_")[0]
             if name in merged:
                 at = merged.index(name)
+            elif block != name and block in merged:
+                at = merged.index(block) + 1
+                merged.insert(at, name)
             else:
                 merged.insert(at, name)
     return merged

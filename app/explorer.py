@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from alexnet.spec import times
 from analysis import tables
 from analysis.conventions import CONVENTIONS
 from analysis.receptive import receptive_fields
-from app import components, exports
+from app import components, exports, state
 from app.figures.architecture import architecture_svg
 from app.stage_detail import show_stage
 
@@ -34,12 +35,12 @@ def _selected(table: CostTable) -> str:
     """The stage that the address or the last click names; the first where this network has none of that name."""
     names = _stage_names(table)
     asked = st.query_params.get("stage")
-    wanted = str(asked or st.session_state.get("stage", ""))
+    wanted = str(asked or st.session_state.get("stage", "")).casefold()
     if wanted in names:
         _select(wanted)  # also back from another page, so that the address says again what is shown
         return wanted
     if asked:
-        st.warning(f"{table.network.name} has no stage named {asked!r}; showing {names[0]}.")
+        st.warning(state.literal(f"{table.network.name} has no stage named {asked!r}; showing {names[0]}."))
         del st.query_params["stage"]
     return names[0]
 
@@ -49,18 +50,41 @@ def _select(name: str) -> None:
     st.query_params["stage"] = name
 
 
+def _tick(network: Network, row: int) -> None:
+    """Let the table show this row as the selected one, whatever was clicked in it."""
+    st.session_state[_table_key(network)] = {"selection": {"rows": [row], "columns": [], "cells": []}}
+
+
 def _picked_in_table(network: Network, names: list[str]) -> None:
-    """Follow the table's selection; clearing it keeps the stage."""
-    rows = st.session_state[_table_key(network)]["selection"]["rows"]
-    if rows:
-        _select(names[rows[0]])
+    """Follow a tick or a click on any cell; taking the tick away keeps the stage, and the tick."""
+    selection = st.session_state[_table_key(network)]["selection"]
+    cells, rows = selection.get("cells") or [], selection["rows"]
+    if cells:
+        row = cells[0][0]
+    elif rows:
+        row = rows[0]
+    else:
+        row = names.index(st.session_state.stage) if st.session_state.get("stage") in names else 0
+    _select(names[row])
+    _tick(network, row)
 
 
 def _picked_in_drawing(network: Network, names: list[str]) -> None:
     picked = st.session_state.drawing.picked
     if picked in names:
         _select(picked)
-        st.session_state[_table_key(network)] = {"selection": {"rows": [names.index(picked)], "columns": []}}
+        _tick(network, names.index(picked))
+
+
+def _summary(table: CostTable, name: str) -> str:
+    """The selected stage in one line, right below the drawing, wherever its detail stands."""
+    cost = table.row(name)
+    parts = [f"**{name}** · {cost.layer.kind}", f"{times(cost.stage.in_shape)} → {times(cost.stage.out_shape)}"]
+    for column, words in (("params", "parameters"), ("macs", "MACs")):
+        if value := getattr(cost, column):
+            share = f"{value / table.total(column):.1%}".replace("%", " %")
+            parts.append(f"{value:,} {words} ({share})")
+    return " · ".join(parts)
 
 
 def _show_table(table: CostTable, convention: Convention, names: list[str], selected: str) -> None:
@@ -68,7 +92,7 @@ def _show_table(table: CostTable, convention: Convention, names: list[str], sele
     records = {column.key: [row[i] for row in stages.rows] for i, column in enumerate(stages.columns)}
     integer = st.column_config.NumberColumn
     bar = st.column_config.ProgressColumn
-    work = "MACs" if convention.name == "ours" else f"{convention.name} {convention.unit}"
+    work = "MACs" if convention.name == "ours" else convention.name
     st.dataframe(
         records,
         key=_table_key(table.network),
@@ -76,7 +100,7 @@ def _show_table(table: CostTable, convention: Convention, names: list[str], sele
         row_height=_ROW_HEIGHT,
         height=min(len(names) + 1, 26) * _ROW_HEIGHT + 12,
         on_select=lambda: _picked_in_table(table.network, names),
-        selection_mode="single-row",
+        selection_mode=["single-row", "single-cell"],
         selection_default={"selection": {"rows": [names.index(selected)]}},
         alt=f"Table of {stages.title}",
         column_order=(
@@ -91,14 +115,14 @@ def _show_table(table: CostTable, convention: Convention, names: list[str], sele
             "activation_bytes",
         ),
         column_config={
-            "name": st.column_config.TextColumn("Stage", pinned=True, width=72),
-            "output": st.column_config.TextColumn("Output", help="Maps × height × width, or values", width=92),
-            "params": integer("Parameters", format="localized", width=94),
-            "params_share": bar("of all", format="percent", min_value=0, max_value=1, width=86),
-            "macs": integer(work, format="localized", width=108),
-            "macs_share": bar("of all", format="percent", min_value=0, max_value=1, width=86),
-            "receptive_field": st.column_config.TextColumn("Sees", help="Receptive field in pixels", width=78),
-            "flops": integer("FLOPs", format="localized", width=108, help="All elementary operations, our count"),
+            "name": st.column_config.TextColumn("Stage", pinned=True, width=66),
+            "output": st.column_config.TextColumn("Output", help="Maps × height × width, or values", width=80),
+            "params": integer("Parameters", format="localized", width=88),
+            "params_share": bar("of all", format="percent", min_value=0, max_value=1, width=80),
+            "macs": integer(work, format="localized", width=100),
+            "macs_share": bar("of all", format="percent", min_value=0, max_value=1, width=80),
+            "receptive_field": st.column_config.TextColumn("Sees", help="Receptive field in pixels", width=76),
+            "flops": integer("FLOPs", format="localized", width=100, help="All elementary operations, our count"),
             "activation_bytes": integer("Bytes out", format="localized", width=92),
         },
     )
@@ -119,8 +143,12 @@ def explorer(table: CostTable) -> None:
             on_pick=lambda: _picked_in_drawing(network, names),
         )
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption("Click a volume or a label below it, or use Tab, the arrow keys and Enter.", width="stretch")
+        st.markdown(_summary(table, selected), width="stretch")
         components.save_figure("architecture_figure", f"{network.name} to scale", network.name)
+    st.caption(
+        "Click a volume, a label below it or a row of the table; or reach the drawing with Tab, move with the arrow "
+        "keys and choose with Enter (in the table, Space with Shift)."
+    )
     beside = st.container(horizontal=True, gap="medium")
     with beside.container(key="stage_table"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -135,7 +163,7 @@ def explorer(table: CostTable) -> None:
             convention = CONVENTIONS[choice]
             exports.save_table(
                 tables.stage_table(table, convention),
-                f"{network.name}-stages",
+                f"{network.name}-{times(network.input_shape[1:])}-{choice}".replace("×", "x"),
                 "save_stages",
                 json=lambda: tables.json_text(tables.cost_json(table, convention)),
             )
@@ -146,3 +174,5 @@ def explorer(table: CostTable) -> None:
         )
     with beside.container(key="stage_detail"):
         show_stage(table, receptive_fields(network), names.index(selected))
+        if convention.name != "ours":
+            st.caption(f"This detail is our count; the table shows {convention.name}'s.")

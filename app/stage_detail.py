@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from alexnet.spec import times
+from alexnet.spec import LRN, AdaptiveAvgPool, Conv, Dropout, Linear, MaxPool, SameMapNorm, times
 from analysis import formulas
 from app.explanations import purpose, settings
 
@@ -32,7 +32,7 @@ def _facts(table: CostTable, cost: Cost, fields: Sequence[ReceptiveField], index
     yield "Shape", f"{times(stage.in_shape)} → {times(stage.out_shape)}"
     yield "Layer", settings(stage)
     for line in formulas.output_size(stage):
-        yield "Size", f"(W − F + 2P)/S + 1: {line}"
+        yield "Size", f"(input − window + 2·padding)/stride + 1: {line}"
     if flat := formulas.flattened(stage):
         yield "Values", flat
     if stage.towers > 1 and len(stage.out_shape) == 3:
@@ -42,21 +42,39 @@ def _facts(table: CostTable, cost: Cost, fields: Sequence[ReceptiveField], index
         ("MACs", formulas.macs(cost), "macs"),
         ("MACs, backward", formulas.backward_macs(cost), "backward_macs"),
         ("FLOPs", formulas.flops(cost), "flops"),
-        ("Neurons", formulas.neurons(cost), "neurons"),
+        ("Neurons", formulas.neurons(cost) or (f"{cost.neurons:,}" if cost.neurons else None), "neurons"),
     ):
         if formula:
-            yield what, f"{formula}{_share(table, cost, column)}"
+            meaning = " (squares summed in every window, then 4 operations a value)" * (
+                column == "flops" and isinstance(cost.layer, LRN | SameMapNorm)
+            )
+            yield what, f"{formula}{meaning}{_share(table, cost, column)}"
     kinds = {kind: count for kind, count in cost.operations._asdict().items() if count}
     if kinds:
         yield "Operations", ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())
     yield "Output bytes", formulas.activation_bytes(cost)
     if weights := formulas.param_bytes(cost):
         yield "Weight bytes", weights
-    if cost.kept_bytes:
-        yield "Kept for backward", f"{cost.kept_bytes:,} bytes an image"
+    if kept := formulas.kept_bytes(cost):
+        yield "Kept for backward", f"{_kept(cost)}: {kept} bytes"
     if crossing := formulas.crossing_bytes(cost, table.network.towers):
         yield "Between GPUs", f"{crossing} bytes, and as many back"
     yield "One value sees", _seen(fields, index, table)
+
+
+def _kept(cost: Cost) -> str:
+    """What backward needs of this stage, in words; an input that an earlier stage keeps is not counted again."""
+    match cost.layer:
+        case Conv() | Linear() | AdaptiveAvgPool():
+            return "input"
+        case MaxPool():
+            return "input, where not kept before, and the place of each maximum (8 bytes)"
+        case LRN() | SameMapNorm():
+            return "input, where not kept before, and denominator"
+        case Dropout():
+            return "which values were dropped"
+        case _:
+            return "output"
 
 
 def _share(table: CostTable, cost: Cost, column: str) -> str:
@@ -71,5 +89,5 @@ def _seen(fields: Sequence[ReceptiveField], index: int, table: CostTable) -> str
     before = fields[index - 1] if index else after._replace(size=1, stride=after.stride.__class__(1), offset=0)
     formula = formulas.receptive_field(table.rows[index].stage, before, after)
     shown = formula or f"{after.size}"
-    where = f"from pixel {after.offset}" if after.offset >= 0 else f"from {-after.offset} pixels outside"
-    return f"{shown} pixels square; neighbours {after.stride} apart; the first starts {where}"
+    where = f"at pixel {after.offset}" if after.offset >= 0 else f"{-after.offset} pixels outside"
+    return f"{shown} pixels square; those of neighbouring values lie {after.stride} apart, the first {where}"

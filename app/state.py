@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from alexnet.spec import IllegalNetworkError, times
+from alexnet.spec import MAX_CLASSES, MAX_HIDDEN, IllegalNetworkError, times
 from alexnet.zoo import NETWORKS, network_named
 from analysis.conventions import CONVENTIONS, convention_named
 from analysis.costs import MAX_BATCH
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from alexnet.spec import Network, Shape
 
 SIZES = ("input", "classes", "hidden")
-_LONGEST_NUMBER = 12  # digits; more are cut, and what is left is out of every range
+_LONGEST_NUMBER = 12  # characters; nothing on a page is larger
 VIEWS = ("Networks", "Kernels")
 MEASURES = ("Layers", "Parameters", "MACs")
 MAX_MAPS = 4_096
@@ -28,14 +29,13 @@ class UnreadableValueError(ValueError):
     """A value that cannot be read; the message says what was expected."""
 
 
-def _whole_number(text: str, name: str, smallest: int, largest: int | None = None) -> int:
-    try:
-        number = int(text.strip().replace(",", "")[:_LONGEST_NUMBER])
-    except ValueError:
-        raise UnreadableValueError(f"{name} must be a whole number, got {text!r}") from None
-    if number < smallest or (largest is not None and number > largest):
-        limit = f"from {smallest:,} to {largest:,}" if largest else f"at least {smallest:,}"
-        raise UnreadableValueError(f"{name} must be {limit}, got {number:,}")
+def _whole_number(text: str, name: str, largest: int) -> int:
+    """The number from 1 to `largest` that the text says; commas may group its thousands."""
+    digits = text.strip()
+    if not re.fullmatch(r"[+-]?(\d+|\d{1,3}(,\d{3})+)", digits, re.ASCII):
+        raise UnreadableValueError(f"{name} must be a whole number, got {text[:60]!r}")
+    if len(digits) > _LONGEST_NUMBER or not 1 <= (number := int(digits.replace(",", ""))) <= largest:
+        raise UnreadableValueError(f"{name} must be from 1 to {largest:,}, got {digits[:60]}")
     return number
 
 
@@ -47,8 +47,10 @@ def parsed_input(text: str, channels: int) -> Shape:
     """
     parts = text.lower().replace("×", "x").replace(" ", "").split("x")
     try:
-        numbers = tuple(int(part[:_LONGEST_NUMBER]) for part in parts)
+        numbers = tuple(int(part) for part in parts if len(part) <= _LONGEST_NUMBER)
     except ValueError:
+        numbers = ()
+    if len(numbers) != len(parts):
         numbers = ()
     match numbers:
         case (side,):
@@ -58,8 +60,13 @@ def parsed_input(text: str, channels: int) -> Shape:
         case (_, _, _):
             return numbers
     raise UnreadableValueError(
-        f"an input size is a number of pixels like 224, or height×width like 200x300; got {text!r}"
+        f"an input size is a number of pixels like 224, or height×width like 200x300; got {text[:60]!r}"
     )
+
+
+def literal(text: str) -> str:
+    """Text that may quote its reader, so that Markdown shows it as it stands: no links, formulas or markup."""
+    return re.sub(r"([\\`*_\[\]<>$~#:|])", r"\\\1", text)
 
 
 def _one_of(options: Sequence[str], what: str) -> Callable[[str], str]:
@@ -74,20 +81,20 @@ def _one_of(options: Sequence[str], what: str) -> Callable[[str], str]:
     return check
 
 
-def _number(what: str, smallest: int, largest: int) -> Callable[[str], int]:
-    return lambda text: _whole_number(text, what, smallest, largest)
+def _number(what: str, largest: int) -> Callable[[str], int]:
+    return lambda text: _whole_number(text, what, largest)
 
 
 # What a URL can say in widgets bound to it; each check gives the widget's value or raises ValueError with a sentence.
 _CHECKS: dict[str, Callable[[str], str | int]] = {
     "network": lambda text: network_named(text).name,
     "convention": lambda text: convention_named(text).name,
-    "batch": _number("batch", 1, MAX_BATCH),
+    "batch": _number("batch", MAX_BATCH),
     "view": _one_of(VIEWS, "view"),
     "measure": _one_of(MEASURES, "measure"),
     "tool": _one_of([name for name in CONVENTIONS if name != "ours"], "tool"),
-    "maps": _number("maps", 1, MAX_MAPS),
-    "map_side": _number("map_side", 1, MAX_MAP_SIDE),
+    "maps": _number("maps", MAX_MAPS),
+    "map_side": _number("map_side", MAX_MAP_SIDE),
 }
 
 
@@ -107,8 +114,9 @@ def read_url() -> None:
                 # Drop it before a widget sees it, so that the widget starts from its default.
                 del st.query_params[name]
             else:
-                if str(meant) != given:  # an alias or another spelling, which the bound widget would not know
-                    del st.query_params[name]
+                if isinstance(meant, str) and meant != given:
+                    # An alias or another spelling, which the bound widget would not know.
+                    st.query_params[name] = meant
                     st.session_state[name] = meant
     st.session_state.url_notices = notices
 
@@ -116,7 +124,7 @@ def read_url() -> None:
 def show_url_notices() -> None:
     """Say, until the reader has seen it, what of the URL could not be used."""
     if notices := st.session_state.url_notices:
-        lines = "\n".join(f"* {notice}" for notice in notices)
+        lines = "\n".join(f"* {literal(notice)}" for notice in notices)
         st.warning(f"Part of this page's address could not be used; defaults are shown instead.\n{lines}")
         st.button("Dismiss", on_click=notices.clear)
 
@@ -132,17 +140,39 @@ def network_controls() -> None:
     )
     base = NETWORKS[name]
     st.caption(base.title)
-    with st.expander("Sizes", expanded=any(st.session_state.get(key) for key in SIZES)):
+    # Open where a link sets a size; after that it is the reader's to open and close.
+    opened = st.session_state.setdefault("sizes_open", any(st.query_params.get(key) for key in SIZES))
+    with st.expander("Sizes", expanded=opened):
         _, height, width = base.input_shape
         size = f"{height}" if height == width else f"{height}x{width}"
         _size_field("Input (pixels)", "input", size, "Side of the square input, or height x width")
         _size_field("Classes", "classes", f"{base.classes}", "Number of classes")
         _size_field("Hidden width", "hidden", f"{base.hidden}", "Neurons of each hidden fully connected layer")
         st.button("Reset sizes", on_click=_reset_sizes, disabled=not any(st.session_state.get(key) for key in SIZES))
+    _glossary()
     try:
         st.session_state.chosen_network, st.session_state.size_error = _adapted(base), None
     except (IllegalNetworkError, UnreadableValueError) as error:
         st.session_state.chosen_network, st.session_state.size_error = base, str(error)
+
+
+_WORDS = {
+    "MAC": "multiply–accumulate: one multiplication with a weight and the addition that goes with it.",
+    "FLOP": "one elementary operation: two per MAC, and also bias adds and what ReLU, LRN, pooling and softmax do. "
+    "torch's FLOPs are the two per MAC alone.",
+    "Stage": "one layer in its place in the network.",
+    "Map": "one channel of a stage's output; sizes in tables are maps × height × width.",
+    "Tower": "the half of the network that one GPU held in 2012.",
+    "LRN": "local response normalisation: a value divided by what its neighbouring maps do at the same place.",
+    "Sees": "the receptive field: the square of the image that one value depends on.",
+    "Witness": "a tool that counts the same network on its own; its figures are held against ours.",
+    "Kept": "what the forward pass must keep in memory until the backward pass has used it.",
+}
+
+
+def _glossary() -> None:
+    with st.expander("Words"):
+        st.markdown("\n".join(f"* **{word}**: {meaning}" for word, meaning in _WORDS.items()))
 
 
 def _size_field(label: str, key: str, default: str, explanation: str) -> None:
@@ -158,8 +188,8 @@ def _adapted(base: Network) -> Network:
     size, classes, hidden = (str(st.session_state.get(key) or "").strip() for key in SIZES)
     return base.adapted(
         input_shape=parsed_input(size, base.input_shape[0]) if size else None,
-        classes=_whole_number(classes, "the number of classes", 1) if classes else None,
-        hidden=_whole_number(hidden, "the width of the hidden layers", 1) if hidden else None,
+        classes=_whole_number(classes, "the number of classes", MAX_CLASSES) if classes else None,
+        hidden=_whole_number(hidden, "the width of the hidden layers", MAX_HIDDEN) if hidden else None,
     )
 
 
@@ -167,7 +197,7 @@ def chosen_network() -> Network:
     """The network of the sidebar.  A size it cannot take is reported here and its own size shown instead."""
     network: Network = st.session_state.chosen_network
     if error := st.session_state.size_error:
-        st.error(f"**These sizes do not work:** {error}", icon=":material/error:")
+        st.error(f"**These sizes do not work:** {literal(error)}", icon=":material/error:")
         st.caption(f"Meanwhile {network.name} is shown with its own sizes, input {times(network.input_shape)}.")
         st.button("Use the network's own sizes", on_click=_reset_sizes, type="primary")
     return network

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +48,12 @@ DARK = Palette(
 def palette(kind: str | None) -> Palette:
     """The palette of Streamlit's theme type, ``light`` or ``dark``; light where it is not known yet."""
     return DARK if kind == "dark" else LIGHT
+
+
+def readable(figure: go.Figure, palette: Palette, size: int = 12) -> None:
+    """Axes and titles in the page's text colour: Streamlit's own grey is too pale on white for small print."""
+    font = {"size": size, "color": palette.text}
+    figure.update_xaxes(tickfont=font, title_font=font)
+    figure.update_yaxes(tickfont=font, title_font=font)
+    figure.update_annotations(font={"color": palette.text})
+    figure.update_layout(legend_font=font)

@@ -63,10 +63,10 @@ def _verdict_figures(verdict: dict[str, object]) -> None:
                     "witness": [entry["witness"] for entry in witnesses],
                     "quantity": [entry["quantity"] for entry in witnesses],
                     "agree": [f"{entry['agree']} of {entry['compared']}" for entry in witnesses],
-                    "its total": [entry.get("theirs") for entry in witnesses],
+                    "its total": [_total(entry) for entry in witnesses],
                 },
                 hide_index=True,
-                column_config={"its total": st.column_config.NumberColumn(format="localized")},
+                column_config={"its total": st.column_config.TextColumn(alignment="right")},
                 alt="What each witness counted",
             )
             for entry in skipped:
@@ -79,3 +79,8 @@ def _wait(network: Network) -> None:
     _show(network)
     if queries.verification(network).done:
         st.rerun()
+
+
+def _total(entry: dict[str, object]) -> str:
+    """A witness's figure for the whole network; shapes have none."""
+    return f"{entry['theirs']:,}" if "theirs" in entry else ""

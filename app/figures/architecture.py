@@ -121,7 +121,7 @@ def architecture_svg(table: CostTable, selected: str | None = None) -> str:
             for index, volume in enumerate(volumes)
             for text in draw.caption(volume, captions, _crowded(volumes), index)
         ),
-        *_legend(scale, rows, bottom + 14),
+        *_legend(scale, rows, table.network.gpus, bottom + 14),
     ]
     total = bottom + 14 + _CAPTION * 2
     network = table.network
@@ -256,7 +256,7 @@ class _Drawing:
         for tower, centre in self.rows(volume):
             yield from self.box(volume, tower, self.base(volume, centre))
             following = volumes[index + 1] if index + 1 < len(volumes) else None
-            if following and following.stage and isinstance(following.stage.layer, Conv):
+            if following and following.stage and isinstance(following.stage.layer, Conv | MaxPool):
                 yield self.patch(volume, tower, centre, following.stage.layer.kernel)
             if self.is_labelled(previous, volume, following):
                 yield self.size_label(volume, centre, below=tower > 1)
@@ -290,7 +290,7 @@ class _Drawing:
         yield "</g>"
 
     def patch(self, volume: _Volume, tower: int, centre: float, kernel: int) -> str:
-        """The next convolution's window, to scale, on the last map."""
+        """The next layer's window, to scale, on the last map."""
         x, y = self.face(volume, centre)
         side = kernel * self.scale.pixel
         dx, dy, half = _DEPTH[0] * side / 2, _DEPTH[1] * side / 2, side / 2
@@ -378,19 +378,22 @@ def _pill_label(layer: Layer) -> str:
     raise TypeError(f"no label for {layer!r}")
 
 
-def _legend(scale: _Scale, rows: int, y: float) -> Iterator[str]:
+def _legend(scale: _Scale, rows: int, gpus: int, y: float) -> Iterator[str]:
     """What the lengths and colours mean."""
     words = (
         f"To scale: height and depth in pixels of a map, width 1 unit = {1 / scale.channel:.3g} maps, "
-        f"vectors 1 unit = {1 / scale.value:.3g} values. White squares: the next layer's window."
+        f"vectors 1 unit = {1 / scale.value:.3g} values. Small squares: the next layer's window. "
+        "Sizes are height × width × maps" + (" of one tower." if rows > 1 else ".")
     )
     x = _MARGIN
     if rows > 1:
-        for tower, label in ((1, "tower 1 (GPU 1)"), (2, "tower 2 (GPU 2)")):
+        for tower in (1, 2):
+            label = f"tower {tower} (GPU {tower})" if gpus > 1 else f"group {tower}"
             yield f'<g class="t{tower}"><rect class="front" x="{x}" y="{y - 9:.1f}" width="11" height="11" rx="2"/></g>'
             yield f'<text class="legend" x="{x + 16}" y="{y:.1f}">{label}</text>'
             x += 118
+        crossing = "crosses between the GPUs; grey: on one GPU" if gpus > 1 else "crosses between the groups"
         yield f'<g class="t0"><path class="flow crossing" d="M{x} {y - 4:.1f}h26"/></g>'
-        yield f'<text class="legend" x="{x + 32}" y="{y:.1f}">crosses between the GPUs</text>'
+        yield f'<text class="legend" x="{x + 32}" y="{y:.1f}">{crossing}</text>'
         y += _CAPTION + 4
     yield f'<text class="legend" x="{_MARGIN}" y="{y:.1f}">{words}</text>'

@@ -9,6 +9,7 @@ from plotly.subplots import make_subplots
 
 from alexnet.spec import Conv
 from analysis.tables import distinct_names, merged_order
+from app.theme import readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +60,7 @@ def totals_chart(tables: Sequence[CostTable], palette: Palette) -> go.Figure:
     )
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(gridcolor=palette.grid, nticks=6)
+    readable(figure, palette)
     return figure
 
 
@@ -67,7 +69,7 @@ def stages_chart(tables: Sequence[CostTable], measure: Literal["params", "macs"]
     names = distinct_names([table.network for table in tables])
     order = merged_order([[row.name for row in table.rows] for table in tables])
     figure = go.Figure()
-    colours = (palette.tower1, palette.tower2, *palette.series)
+    colours = palette.series  # the towers' colours are the towers' alone
     for index, (name, table) in enumerate(zip(names, tables, strict=True)):
         values = {row.name: getattr(row, measure) for row in table.rows if getattr(row, measure)}
         stages = [stage for stage in order if stage in values]
@@ -89,4 +91,5 @@ def stages_chart(tables: Sequence[CostTable], measure: Literal["params", "macs"]
     )
     figure.update_xaxes(categoryorder="array", categoryarray=weighty)
     figure.update_yaxes(gridcolor=palette.grid)
+    readable(figure, palette)
     return figure

@@ -6,25 +6,18 @@ from typing import TYPE_CHECKING
 
 from plotly.subplots import make_subplots
 
-from alexnet.spec import Conv, Linear
+from app.theme import readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import plotly.graph_objects as go
 
-    from analysis.costs import Cost, CostTable
+    from analysis.costs import CostTable
     from app.theme import Palette
 
 _ROW = 19  # pixels for one stage
 _MEBI = 2**20
-
-
-def kind_colour(cost: Cost, palette: Palette) -> str:
-    """One colour for convolutions, one for fully connected layers, one for the rest."""
-    if isinstance(cost.layer, Conv):
-        return palette.convolution
-    return palette.connected if isinstance(cost.layer, Linear) else palette.other
 
 
 def cost_charts(table: CostTable, palette: Palette) -> go.Figure:
@@ -42,9 +35,8 @@ def cost_charts(table: CostTable, palette: Palette) -> go.Figure:
             "Memory to train, MiB",
         ),
     )
-    colours = [kind_colour(row, palette) for row in rows]
-    _bars(figure, 1, names, [row.params for row in rows], "parameters", colours, legend=False)
     work = palette.series
+    _bars(figure, 1, names, [row.params for row in rows], "parameters", work[1], legend=False)
     _bars(figure, 2, names, [row.macs for row in rows], "forward", work[3])
     _bars(figure, 2, names, [row.weight_gradient_macs for row in rows], "backward, weights", work[2])
     _bars(figure, 2, names, [row.input_gradient_macs for row in rows], "backward, input", work[4])
@@ -59,8 +51,9 @@ def cost_charts(table: CostTable, palette: Palette) -> go.Figure:
         bargap=0.25,
         hoverlabel={"namelength": -1},
     )
-    figure.update_yaxes(autorange="reversed", tickfont={"size": 11})
-    figure.update_xaxes(gridcolor=palette.grid, tickfont={"size": 11}, nticks=5)
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(gridcolor=palette.grid, nticks=5)
+    readable(figure, palette, size=11)
     return figure
 
 
@@ -70,7 +63,7 @@ def _bars(
     names: Sequence[str],
     values: Sequence[float],
     label: str,
-    colour: str | Sequence[str],
+    colour: str,
     *,
     unit: str = "",
     legend: bool = True,

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import plotly.graph_objects as go
 
+from app.theme import readable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -33,15 +35,17 @@ def term_totals(table: CostTable, conventions: Sequence[Convention]) -> list[Ter
 
 
 def disagreement_chart(terms: Sequence[TermTotal], palette: Palette) -> go.Figure:
-    """A bar for every term, on a logarithmic scale, since torch's factor of two dwarfs the rest."""
+    """A point for every term, on a logarithmic scale, since torch's factor of two dwarfs the rest."""
     figure = go.Figure(
-        go.Bar(
+        go.Scatter(
             x=[term.added for term in terms],
             y=[f"{term.convention}: {term.what}" for term in terms],
-            orientation="h",
+            mode="markers+text",
             text=[f"+{term.added:,}" for term in terms],
-            textposition="auto",
-            marker_color=palette.tower1,
+            textposition=["middle left" if term.added > 10**8 else "middle right" for term in terms],
+            textfont={"color": palette.text},
+            marker={"color": palette.series[5], "size": 11},
+            cliponaxis=False,
             hovertemplate="%{y}: +%{x:,}<extra></extra>",
         )
     )
@@ -51,7 +55,7 @@ def disagreement_chart(terms: Sequence[TermTotal], palette: Palette) -> go.Figur
         height=90 + 30 * max(len(terms), 2),
         margin={"l": 10, "r": 10, "t": 12, "b": 40},
         xaxis={"type": "log", "title": "added to our count (logarithmic)", "gridcolor": palette.grid, "dtick": 1},
-        yaxis={"autorange": "reversed"},
-        bargap=0.3,
+        yaxis={"autorange": "reversed", "gridcolor": palette.grid},
     )
+    readable(figure, palette)
     return figure

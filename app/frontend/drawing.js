@@ -15,6 +15,11 @@ export default function (component) {
   };
   select(byName.get(data.selected));
   if (!byName.has(data.selected) && stages.length) stages[0].tabIndex = 0;
+  const shown = byName.get(data.selected);
+  if (shown && host.scrollWidth > host.clientWidth) {
+    const box = shown.getBoundingClientRect(), view = host.getBoundingClientRect();
+    if (box.left < view.left || box.right > view.right) host.scrollLeft += box.left + box.width / 2 - view.left - view.width / 2;
+  }
   if (had && byName.has(had)) byName.get(had).focus({ preventScroll: true });
   const pick = (g) => {
     select(g);

@@ -9,6 +9,11 @@ function standalone(svg) {
     if (!(element instanceof SVGElement) || element.tagName === "style") return;
     const style = getComputedStyle(element);
     for (const name of PROPERTIES) to[i].style.setProperty(name, style.getPropertyValue(name));
+    // The page's font is not in the file: keep every line as long as it is here, so that nothing is cut or overlaps.
+    if (element instanceof SVGTextContentElement && !element.querySelector("tspan") && element.textContent.trim()) {
+      to[i].setAttribute("textLength", element.getComputedTextLength().toFixed(1));
+      to[i].setAttribute("lengthAdjust", "spacingAndGlyphs");
+    }
   });
   copy.querySelectorAll("style, .hoverlayer, .modebar").forEach((element) => element.remove());
   copy.querySelectorAll("[tabindex]").forEach((element) => element.removeAttribute("tabindex"));

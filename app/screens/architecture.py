@@ -15,19 +15,23 @@ from app.figures.cost_charts import cost_charts
 from app.verdict import show_verdict
 
 if TYPE_CHECKING:
+    from alexnet.spec import Network
     from analysis.costs import CostTable
 
 PAPER_BATCH = 128
 
 
-def _show_totals(table: CostTable) -> None:
+def _show_totals(table: CostTable, network: Network) -> None:
+    split = "Forward; backward sends as much the other way."
+    if network.towers > network.gpus:
+        split = f"If its {network.towers} groups were on GPUs of their own. {split}"
     figures = {
         "Parameters": (table.total("params"), "Weights and biases of the whole network."),
         "MACs, forward": (table.total("macs"), "Multiply–accumulates with weights; bias adds are not counted."),
         "MACs, backward": (table.total("backward_macs"), "Gradients of the weights and of every layer's input."),
         "FLOPs, forward": (table.total("flops"), "Every elementary operation: 2 per MAC, bias adds, LRN, pooling, …"),
         "Neurons": (table.total("neurons"), "Outputs of layers with weights, for one image, as the paper counts them."),
-        "Bytes between GPUs": (table.total("crossing_bytes"), "Forward; backward sends as much the other way."),
+        "Bytes between GPUs": (table.total("crossing_bytes"), split),
     }
     with st.container(horizontal=True, gap="medium"):
         for label, (value, explanation) in figures.items():
@@ -75,20 +79,19 @@ st.title("Architecture")
 st.markdown(f"**{network.title}**, input {times(network.input_shape)}. {network.remark} *Source: {network.source}.*")
 for note in network.notes():
     st.caption(f":material/info: {note}")
-batch = st.session_state.get("batch") or PAPER_BATCH
-costs = cost_table(network, batch)
 one_image = cost_table(network)
-_show_totals(one_image)
+_show_totals(one_image, network)
 show_verdict(network)
 explorer(one_image)
 
 st.header("Where the costs are", divider="gray")
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    st.number_input(
+    batch = st.number_input(
         "Batch", min_value=1, max_value=MAX_BATCH, value=PAPER_BATCH, key="batch", bind="query-params", width=160,
         help="Images counted together: 128 in the paper (section 5). Parameters do not depend on it.",
     )  # fmt: skip
-    exports.save_table(tables.stage_table(costs), f"{network.name}-batch-{batch}", "save_costs")
+    costs = cost_table(network, batch)
+    exports.save_table(tables.training_table(costs), f"{network.name}-training-batch-{batch}", "save_costs")
 st.markdown(_where(costs))
 st.plotly_chart(
     cost_charts(costs, theme.palette(st.context.theme.type)),
@@ -96,5 +99,5 @@ st.plotly_chart(
     config={"displayModeBar": False},
     alt=f"Bars of parameters, MACs and training memory for every stage of {network.name}",
 )
-components.save_figure("cost_charts", f"costs of {network.name}", f"{network.name}-costs")
+components.save_figure("cost_charts", f"costs of {network.name}", f"{network.name}-costs-batch-{batch}")
 _show_memory(costs)

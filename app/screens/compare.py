@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
@@ -12,6 +12,9 @@ from analysis import tables
 from analysis.costs import CostTable, cost_table
 from app import components, exports, state, theme
 from app.figures.comparison import stages_chart, totals_chart
+
+if TYPE_CHECKING:
+    from alexnet.spec import Network
 
 _COLUMNS: dict[str, Literal["params", "macs"]] = {"Parameters": "params", "MACs": "macs"}
 PRESETS = {
@@ -45,13 +48,23 @@ def _choose(names: tuple[str, ...]) -> None:
 
 def _chosen() -> list[CostTable]:
     """Tables of the chosen networks; what cannot be had is said and left out."""
-    chosen = []
+    chosen: list[CostTable] = []
     for reference in st.session_state.get("nets") or []:
         try:
-            chosen.append(cost_table(network_from(reference)))
+            table = cost_table(network_from(reference))
         except (IllegalNetworkError, UnknownNetworkError) as error:
-            st.error(f"{reference}: {error}")
+            st.error(state.literal(f"{reference}: {error}"))
+            continue
+        twin = next((t.network.name for t in chosen if _same(t.network, table.network)), None)
+        if twin:
+            st.caption(state.literal(f"{reference} is the same network as {twin} and is shown once."))
+        else:
+            chosen.append(table)
     return chosen
+
+
+def _same(first: Network, second: Network) -> bool:
+    return (first.layers, first.input_shape) == (second.layers, second.input_shape)
 
 
 def _sentence(costs: list[CostTable]) -> str:
@@ -136,6 +149,7 @@ def _show_stacks() -> None:
 
 
 st.title("Compare")
+st.caption("Networks stand here at their own sizes, whatever the sidebar says.")
 view = st.segmented_control(
     "Compare", state.VIEWS, default="Networks", key="view", bind="query-params", required=True,
     label_visibility="collapsed",

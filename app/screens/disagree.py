@@ -20,7 +20,8 @@ st.markdown(
     f"Counted in {len(conventions)} ways, one image through **{network.name}** ({times(network.input_shape)}) costs "
     f"**{len(figures)} different numbers**, from {figures[0]:,} to {figures[-1]:,}. Each tool counts something "
     "else, most do not say what, and one counts some operations twice. Here every difference is a term of its own, "
-    "exact at every stage; the tests of this project hold each against the tool itself."
+    "exact at every stage; the tests of this project hold each against the tool itself, netscope's, which runs only in "
+    "a browser, against its published formulas."
 )
 exports.show_table(
     tables.tools_table(costs, conventions), "every_tool", f"{network.name}-tools", widths={"tool": 300, "calls_it": 180}

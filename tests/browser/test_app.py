@@ -78,6 +78,45 @@ def test_row_of_the_table_selects_the_volume(page: Page, address: str) -> None:
     page.wait_for_url(re.compile("stage=norm1"))
 
 
+def test_click_on_any_cell_selects_its_stage(page: Page, address: str) -> None:
+    _open(page, address)
+    grid = page.locator("[data-testid='stDataFrame']").first
+    grid.scroll_into_view_if_needed()
+    box = grid.bounding_box()
+    assert box
+    rows = [stage.name for stage in NETWORKS["alexnet-2012"].stages()]
+    page.mouse.click(box["x"] + 260, box["y"] + 40 + rows.index("conv4") * 27 + 10)
+    _heading(page, "conv4")
+    _row_is_selected(page, "conv4")
+
+
+def test_another_network_keeps_the_stage_in_drawing_table_and_detail(page: Page, address: str) -> None:
+    _open(page, address)
+    page.locator("[data-stage=fc6]").first.click()
+    _heading(page, "fc6")
+    page.locator(".st-key-network input").click()
+    page.get_by_role("option", name="vgg-a", exact=True).click()
+    page.wait_for_selector("[data-stage=conv5_2]")
+    _row_is_selected(page, "fc6")
+    assert page.locator("g.stage.selected").get_attribute("data-stage") == "fc6"
+
+
+def test_narrow_page_shows_the_choice_beside_the_drawing(page: Page, address: str) -> None:
+    page.set_viewport_size({"width": 900, "height": 900})
+    _open(page, address, "?network=vgg-e&stage=fc7")
+    page.wait_for_selector("[data-testid='stMarkdown']:has-text('16,781,312 parameters')")
+    box = page.locator("[data-stage=fc7]").first.bounding_box()
+    frame = page.locator(".drawing").bounding_box()
+    assert box
+    assert frame
+    assert frame["x"] <= box["x"] <= frame["x"] + frame["width"]  # scrolled to
+    detail = page.locator(".st-key-stage_detail").bounding_box()
+    table = page.locator(".st-key-stage_table").bounding_box()
+    assert detail
+    assert table
+    assert detail["y"] < table["y"]
+
+
 def test_drawing_works_by_keyboard_alone(page: Page, address: str) -> None:
     _open(page, address)
     for _ in range(60):
@@ -126,7 +165,7 @@ def test_witnesses_really_agree(page: Page, address: str) -> None:
     _open(page, address)
     page.wait_for_selector("text=/All 167 figures agree/", timeout=60_000)
     page.get_by_role("button", name="What they said").click()
-    page.wait_for_selector("text=held against ours")
+    page.wait_for_selector("text=held against ours converted to that way")
 
 
 @pytest.mark.parametrize("target", ["architecture_figure", "cost_charts"])

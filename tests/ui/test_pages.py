@@ -99,7 +99,9 @@ def test_sizes_change_the_table(app: AppTest) -> None:
         ("input", "4x227x227", "takes 3 channels"),
         ("input", "abc", "a number of pixels like 224"),
         ("classes", "none", "must be a whole number"),
-        ("classes", "0", "at least 1"),
+        ("classes", "0", "from 1 to 100,000"),
+        ("classes", "99999999999999999999", "from 1 to 100,000"),
+        ("classes", "1,0", "must be a whole number"),
         ("hidden", "4095", "do not split over the 2 towers"),
     ],
 )
@@ -185,7 +187,10 @@ def test_compare_reports_what_it_cannot_show_and_shows_the_rest(app: AppTest) ->
     app.session_state["nets"] = ["alexnet-2012", "alexnet-2012@10", "nonsense"]
     app.run()
     assert not app.exception
-    assert [error.value.split(":")[0] for error in app.error] == ["alexnet-2012@10", "nonsense"]
+    wrong, unknown = (error.value for error in app.error)
+    assert wrong.startswith("alexnet-2012@10")
+    assert "conv1 received 3×10×10" in wrong
+    assert unknown.startswith("nonsense")
     assert list(app.dataframe[0].value.columns) == ["quantity", "alexnet-2012"]
 
 
@@ -223,3 +228,24 @@ def test_chosen_tools_differences_add_up_to_its_total(app: AppTest) -> None:
     formulas = app.dataframe[1].value["formula"]
     added = sum(int(text.rpartition("= ")[2].replace(",", "")) for text in formulas)
     assert added == 729_346_320 - 724_406_816
+
+
+def test_batch_in_the_address_counts_for_every_figure(app: AppTest) -> None:
+    app.query_params["batch"] = "7"
+    app.run()
+    assert "Training on **7** images" in _texts(app)
+
+
+def test_what_a_reader_typed_is_shown_as_it_stands(app: AppTest) -> None:
+    app.run()
+    app.text_input(key="input").set_value("[a](http://example.org)**b**").run()
+    assert "\\[a\\](http\\://example.org)\\*\\*b\\*\\*" in app.error[0].value
+
+
+def test_the_same_network_twice_is_shown_once(app: AppTest) -> None:
+    app.run()
+    app.switch_page("screens/compare.py").run()
+    app.session_state["nets"] = ["alexnet-2012", "ALEXNET-2012", "alexnet-2012@227"]
+    app.run()
+    assert list(app.dataframe[0].value.columns) == ["quantity", "alexnet-2012"]
+    assert sum("is shown once" in caption.value for caption in app.caption) == 2

@@ -52,7 +52,8 @@ def output(*arguments: str) -> str:
 )
 def test_every_verb_writes_every_format(arguments: tuple[str, ...], number: int | None, fmt: str) -> None:
     text = output(*arguments, "--format", fmt)
-    if number is not None and not (fmt == "json" and number < 10**9 and arguments[0] == "compare"):
+    # Comparisons for programs have every stage of every network, and neither totals of their own nor differences.
+    if number is not None and not (fmt in {"json", "csv"} and arguments[0] == "compare"):
         assert (f"{number}" if fmt in {"csv", "json"} else f"{number:,}") in text
     if fmt == "json":
         json.loads(text)
@@ -158,8 +159,9 @@ MISTAKES = {
     "unknown change": (("compare", "vgg-a:lrn"), "after : comes no-lrn"),
     "one channel": (("table", "vgg-a", "--input", "1x224x224"), "takes 3 channels (red, green, blue), got 1"),
     "channels last": (("table", "vgg-a", "--input", "224x224x3"), "write 3×224×3"),
-    "two numbers": (("table", "vgg-a", "--input", "224x224"), "expected channels, height and width"),
-    "no numbers": (("table", "vgg-a", "--input", "wide"), "like 3x227x227; got 'wide'"),
+    "four numbers": (("table", "vgg-a", "--input", "1x3x224x224"), "expected channels, height and width"),
+    "two sizes": (("table", "vgg-a@64", "--input", "3x32x32"), "both give an input size"),
+    "no numbers": (("table", "vgg-a", "--input", "wide"), "or a side like 227; got 'wide'"),
     "a size of 5000 digits": (
         ("table", "vgg-a", "--input", f"3x{'9' * 5000}x1"),
         "expected channels, height and width",
@@ -249,3 +251,29 @@ def test_an_encoding_without_the_signs_is_no_error() -> None:
     )
     assert done.returncode == 0
     assert "3×224×224" in done.stdout.decode("utf-8")
+
+
+def test_comparison_for_programs_is_one_table() -> None:
+    rows = list(csv.DictReader(io.StringIO(output("compare", "alexnet-2012", "vgg-a", "--format", "csv"))))
+    assert {row["network"] for row in rows} == {"alexnet-2012", "vgg-a"}
+    assert sum(int(row["macs"]) for row in rows if row["network"] == "vgg-a") == 7_609_090_048
+
+
+def test_a_side_is_enough_for_a_square_input() -> None:
+    assert output("table", "vgg-a", "--input", "64") == output("table", "vgg-a", "--input", "3x64x64")
+
+
+def test_an_output_that_cannot_be_written_is_one_line() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "analysis", "table", "vgg-a"],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "python -m analysis table: the output could not be written: No space left on device\n"

@@ -206,10 +206,10 @@ def test_how_formulas_read() -> None:
     assert formulas.macs(row("conv1")) == "55·55·96 · 11·11·3 = 105,415,200"
     assert formulas.flops(row("conv1")) == "2·105,415,200 + 290,400 = 211,120,800"
     assert formulas.flops(row("relu1")) == "55·55·96 = 290,400"
-    assert formulas.flops(row("norm1")) == "(2·(5·48 − 2·3)·55·55 + 4·290,400) = 2,577,300"
+    assert formulas.flops(row("norm1")) == "2·(5·48 − 2·3)·55·55 + 4·290,400 = 2,577,300"
     assert formulas.flops(row("pool1")) == "27·27·96 · (3·3 − 1) = 559,872"
     assert formulas.flops(row("drop6")) is None
-    assert formulas.flops(row("prob")) == "(5·1000 − 2) = 4,998"
+    assert formulas.flops(row("prob")) == "5·1000 − 2 = 4,998"
     assert formulas.neurons(row("conv1")) == "55·55·96 = 290,400"
     assert formulas.neurons(row("fc6")) is None
     assert formulas.activation_bytes(row("conv1")) == "55·55·96 · 4 = 1,161,600"

@@ -330,7 +330,7 @@ def test_totals_side_by_side() -> None:
     assert rows["MACs forward"] == (724_406_816, 15_470_264_320)
     assert rows["bytes of weights"] == (243_860_896, 553_430_176)
     assert rows["bytes between GPUs, forward"][1] == 0
-    assert rows["bytes to train on these images"][0] > 3 * 243_860_896
+    assert rows["bytes to train on one image"][0] > 3 * 243_860_896
 
 
 @pytest.mark.parametrize(
