@@ -26,17 +26,21 @@ _MIME: dict[Format, str] = {
 def save_table(table: Table, name: str, key: str, *, json: Callable[[], str] | None = None) -> None:
     """A menu of downloads of this table; `json` replaces its plain JSON where the command line has a richer one."""
     with st.popover("Save table", icon=":material/download:"):
-        for fmt, label in _LABELS.items():
-            write = json if json and fmt == "json" else partial(tables.write, table, fmt)
-            st.download_button(
-                label,
-                data=write,
-                file_name=f"{name}.{tables.SUFFIXES[fmt]}",
-                mime=_MIME[fmt],
-                key=f"{key}_{fmt}",
-                on_click="ignore",
-                width="stretch",
-            )
+        download_buttons(table, name, key, json=json)
+
+
+def download_buttons(table: Table, name: str, key: str, *, json: Callable[[], str] | None = None) -> None:
+    """A button for every format, written when it is pressed."""
+    for fmt, label in _LABELS.items():
+        st.download_button(
+            label,
+            data=json if json and fmt == "json" else partial(tables.write, table, fmt),
+            file_name=f"{name}.{tables.SUFFIXES[fmt]}",
+            mime=_MIME[fmt],
+            key=f"{key}_{fmt}",
+            on_click="ignore",
+            width="stretch",
+        )
 
 
 def show_table(table: Table, key: str, name: str, *, widths: dict[str, int] | None = None) -> None:

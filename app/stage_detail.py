@@ -8,6 +8,8 @@ import streamlit as st
 
 from alexnet.spec import LRN, AdaptiveAvgPool, Conv, Dropout, Linear, MaxPool, SameMapNorm, times
 from analysis import formulas
+from analysis.tables import Column, Table
+from app import exports
 from app.explanations import purpose, settings
 
 if TYPE_CHECKING:
@@ -23,8 +25,12 @@ def show_stage(table: CostTable, fields: Sequence[ReceptiveField], index: int) -
     stage = cost.stage
     st.subheader(f"{stage.name} · {stage.layer.kind}")
     st.markdown(purpose(stage, table.network))
-    lines = [f"| **{what}** | {value} |" for what, value in _facts(table, cost, fields, index)]
+    facts = tuple(_facts(table, cost, fields, index))
+    lines = [f"| **{what}** | {value} |" for what, value in facts]
     st.markdown("\n".join(["| quantity | with the numbers put in |", "|:--|:--|", *lines]))
+    columns = (Column("quantity", "quantity"), Column("arithmetic", "with the numbers put in"))
+    name = f"{table.network.name}-{stage.name}"
+    exports.save_table(Table(f"{table.network.name}, {stage.name}", columns, facts), name, "save_detail")
 
 
 def _facts(table: CostTable, cost: Cost, fields: Sequence[ReceptiveField], index: int) -> Iterator[tuple[str, str]]:

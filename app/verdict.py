@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app import queries
+from analysis.tables import Column, Table, json_text
+from app import exports, queries
 
 if TYPE_CHECKING:
     from alexnet.spec import Network
@@ -58,19 +59,33 @@ def _verdict_figures(verdict: dict[str, object]) -> None:
                 "Each witness counts a torch module built from the same description, in its own way of counting; "
                 "its figures are held against ours converted to that way."
             )
+            said = _said(verdict["network"], witnesses)
             st.dataframe(
-                {
-                    "witness": [entry["witness"] for entry in witnesses],
-                    "quantity": [entry["quantity"] for entry in witnesses],
-                    "agree": [f"{entry['agree']} of {entry['compared']}" for entry in witnesses],
-                    "its total": [_total(entry) for entry in witnesses],
-                },
+                {column.heading: [row[i] for row in said.rows] for i, column in enumerate(said.columns)},
                 hide_index=True,
-                column_config={"its total": st.column_config.TextColumn(alignment="right")},
-                alt="What each witness counted",
+                column_config={"its total": st.column_config.NumberColumn(format="localized")},
+                placeholder="",
+                alt=said.title,
             )
             for entry in skipped:
                 st.caption(f"{entry['witness']} was not asked: {entry['reason']}.")
+            with st.container(horizontal=True):
+                name = f"{verdict['network']}-witnesses"
+                exports.download_buttons(said, name, "save_said", json=lambda: json_text(verdict))
+
+
+def _said(network: object, witnesses: list[dict[str, Any]]) -> Table:
+    """Each witness's figures in a row; shapes have no total."""
+    columns = (
+        Column("witness", "witness"),
+        Column("quantity", "quantity"),
+        Column("compared", "figures"),
+        Column("agree", "agree"),
+        Column("total", "its total"),
+    )
+    keys = ("witness", "quantity", "compared", "agree", "theirs")
+    rows = tuple(tuple(entry.get(key) for key in keys) for entry in witnesses)
+    return Table(f"{network}: what each witness counted", columns, rows)
 
 
 @st.fragment(run_every=1)
@@ -79,8 +94,3 @@ def _wait(network: Network) -> None:
     _show(network)
     if queries.verification(network).done:
         st.rerun()
-
-
-def _total(entry: dict[str, object]) -> str:
-    """A witness's figure for the whole network; shapes have none."""
-    return f"{entry['theirs']:,}" if "theirs" in entry else ""

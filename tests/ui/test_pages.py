@@ -27,7 +27,15 @@ class _Answered:
 
 def _verdict(*, mismatches: list[dict[str, object]]) -> list[dict[str, object]]:
     witness = {"witness": "fvcore", "quantity": "flops", "compared": 24, "agree": 24, "ours": 7, "theirs": 724_406_816}
-    return [{"agrees": not mismatches, "witnesses": [witness], "mismatches": mismatches, "skipped": []}]
+    return [
+        {
+            "network": "alexnet-2012",
+            "agrees": not mismatches,
+            "witnesses": [witness],
+            "mismatches": mismatches,
+            "skipped": [],
+        }
+    ]
 
 
 @pytest.fixture
@@ -249,3 +257,15 @@ def test_the_same_network_twice_is_shown_once(app: AppTest) -> None:
     app.run()
     assert list(app.dataframe[0].value.columns) == ["quantity", "alexnet-2012"]
     assert sum("is shown once" in caption.value for caption in app.caption) == 2
+
+
+@pytest.mark.parametrize("page", ["screens/architecture.py", "screens/compare.py", "screens/disagree.py"])
+def test_every_table_has_its_downloads(app: AppTest, page: str) -> None:
+    app.run()
+    app.switch_page(page).run()
+    labels = [button.label for button in app.get("download_button")]
+    # On the first page also the detail, a table in text, and the table behind the cost charts.
+    frames = len(app.dataframe) + (2 if page == "screens/architecture.py" else 0)
+    assert frames > 0
+    for label in ("CSV", "JSON", "Markdown", "LaTeX (booktabs)"):
+        assert labels.count(label) == frames
