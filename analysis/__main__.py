@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from alexnet.spec import IllegalNetworkError, times
 from alexnet.zoo import NETWORKS, UnknownNetworkError, network_from
-from analysis import tables
+from analysis import formats, tables
 from analysis.conventions import CONVENTIONS, UnknownConventionError, convention_named
 from analysis.costs import MAX_BATCH, cost_table
 
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_format(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--format", choices=tables.FORMATS, default="text")
+    verb.add_argument("--format", choices=formats.FORMATS, default="text")
 
 
 def _add_shape(verb: argparse.ArgumentParser, *, batch: bool = True) -> None:
@@ -127,7 +127,7 @@ def _note(network: Network) -> None:
 
 
 def _networks(options: argparse.Namespace) -> int:
-    print(tables.write(tables.networks_table(), options.format), end="")
+    print(formats.write(tables.networks_table(), options.format), end="")
     return 0
 
 
@@ -135,9 +135,9 @@ def _table(options: argparse.Namespace) -> int:
     convention = convention_named(options.convention)
     costs = cost_table(_network(options.network, options), options.batch)
     if options.format == "json":
-        print(tables.json_text(tables.cost_json(costs, convention)), end="")
+        print(formats.json_text(tables.cost_json(costs, convention)), end="")
     else:
-        print(tables.write(tables.stage_table(costs, convention), options.format), end="")
+        print(formats.write(tables.stage_table(costs, convention), options.format), end="")
     _note(costs.network)
     return 0
 
@@ -150,11 +150,11 @@ def _compare(options: argparse.Namespace) -> int:
         tables.stages_comparison(costs, "macs"),
     ]
     if options.format == "json":
-        print(tables.json_text({"networks": [tables.cost_json(table) for table in costs]}), end="")
+        print(formats.json_text({"networks": [tables.cost_json(table) for table in costs]}), end="")
     elif options.format == "csv":
-        print(tables.write(tables.tidy_comparison(costs), "csv"), end="")
+        print(formats.write(tables.tidy_comparison(costs), "csv"), end="")
     else:
-        print("\n".join(tables.write(part, options.format) for part in parts), end="")
+        print("\n".join(formats.write(part, options.format) for part in parts), end="")
     return 0
 
 
@@ -168,7 +168,7 @@ def _verify(options: argparse.Namespace) -> int:
         if options.format == "text":
             print(_verdict_text(verdicts[-1], network), flush=True)
     if options.format == "json":
-        print(tables.json_text([verdict.as_json() for verdict in verdicts]), end="")
+        print(formats.json_text([verdict.as_json() for verdict in verdicts]), end="")
     return 0 if all(verdict.agrees for verdict in verdicts) else 1
 
 

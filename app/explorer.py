@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from alexnet.spec import times
-from analysis import tables
+from analysis import formats, tables
 from analysis.conventions import CONVENTIONS
 from analysis.receptive import receptive_fields
 from app import components, exports, state
@@ -165,7 +165,7 @@ def explorer(table: CostTable) -> None:
                 tables.stage_table(table, convention),
                 f"{network.name}-{times(network.input_shape[1:])}-{choice}".replace("×", "x"),
                 "save_stages",
-                json=lambda: tables.json_text(tables.cost_json(table, convention)),
+                json=lambda: formats.json_text(tables.cost_json(table, convention)),
             )
         _show_table(table, convention, names, selected)
         st.caption(

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from analysis import tables
+from analysis import formats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from analysis.tables import Format, Table, Value
+    from analysis.formats import Format, Table, Value
 
 _LABELS: dict[Format, str] = {"csv": "CSV", "json": "JSON", "markdown": "Markdown", "latex": "LaTeX (booktabs)"}
 _MIME: dict[Format, str] = {
@@ -34,8 +34,8 @@ def download_buttons(table: Table, name: str, key: str, *, json: Callable[[], st
     for fmt, label in _LABELS.items():
         st.download_button(
             label,
-            data=json if json and fmt == "json" else partial(tables.write, table, fmt),
-            file_name=f"{name}.{tables.SUFFIXES[fmt]}",
+            data=json if json and fmt == "json" else partial(formats.write, table, fmt),
+            file_name=f"{name}.{formats.SUFFIXES[fmt]}",
             mime=_MIME[fmt],
             key=f"{key}_{fmt}",
             on_click="ignore",

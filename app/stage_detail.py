@@ -8,7 +8,7 @@ import streamlit as st
 
 from alexnet.spec import LRN, AdaptiveAvgPool, Conv, Dropout, Linear, MaxPool, SameMapNorm, times
 from analysis import formulas
-from analysis.tables import Column, Table
+from analysis.formats import Column, Table
 from app import exports
 from app.explanations import purpose, settings
 

@@ -17,7 +17,6 @@ class Palette:
     tower2: str
     convolution: str
     connected: str
-    other: str
     text: str
     grid: str
     series: tuple[str, ...]
@@ -28,7 +27,6 @@ LIGHT = Palette(
     tower2="#c2571a",
     convolution="#4f8f6b",
     connected="#8a63a8",
-    other="#8b95a1",
     text="#1f2328",
     grid="#e4e7eb",
     series=("#4f8f6b", "#8a63a8", "#a8892b", "#5b6b7b", "#b24a6a", "#3f8f96", "#7a5c3e", "#6f8f2f"),
@@ -38,7 +36,6 @@ DARK = Palette(
     tower2="#f0955a",
     convolution="#7fc09a",
     connected="#b795d4",
-    other="#8793a0",
     text="#e6e8eb",
     grid="#2b323b",
     series=("#7fc09a", "#b795d4", "#d4b65a", "#95a5b5", "#de84a0", "#6fc3ca", "#c09a76", "#a9c765"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from analysis.tables import Column, Table, json_text
+from analysis.formats import Column, Table, json_text
 from app import exports, queries
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from alexnet.zoo import ALEXNET_2012
-from analysis import tables
+from analysis import formats, tables
 from analysis.costs import cost_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_table_is_what_the_command_prints() -> None:
     _, _, after = README.partition("<!-- table: alexnet-2012 -->\n")
     shown, _, _ = after.partition("<!-- end of table -->")
-    assert shown == tables.write(tables.stage_table(cost_table(ALEXNET_2012)), "markdown")
+    assert shown == formats.write(tables.stage_table(cost_table(ALEXNET_2012)), "markdown")
 
 
 def test_screenshot_exists_and_is_a_picture() -> None:

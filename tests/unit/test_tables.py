@@ -11,10 +11,11 @@ import pytest
 
 from alexnet.spec import Linear, ReLU
 from alexnet.zoo import NETWORKS, network_from
-from analysis import tables
+from analysis import formats, tables
 from analysis.conventions import CONVENTIONS
 from analysis.costs import cost_table
-from analysis.tables import FORMATS, SUFFIXES, Column, Table, merged_order, write
+from analysis.formats import FORMATS, SUFFIXES, Column, Table, write
+from analysis.tables import merged_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,7 +58,7 @@ def table(request: pytest.FixtureRequest) -> Table:
     return EVERY[request.param]()
 
 
-def rows_with_totals(table: Table) -> list[tuple[tables.Value, ...]]:
+def rows_with_totals(table: Table) -> list[tuple[formats.Value, ...]]:
     return [*table.rows, *([table.totals] if table.totals else [])]
 
 
@@ -165,13 +166,13 @@ def test_latex_of_awkward_cells() -> None:
 
 
 def test_latex_of_symbols() -> None:
-    assert tables.latex_escaped("3×3 · α − β → ⌈5⌉") == (
+    assert formats.latex_escaped("3×3 · α − β → ⌈5⌉") == (
         r"3$\times$3 $\cdot$ $\alpha$ $-$ $\beta$ $\to$ $\lceil$5$\rceil$"
     )
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_every_format_ends_in_one_newline(table: Table, fmt: tables.Format) -> None:
+def test_every_format_ends_in_one_newline(table: Table, fmt: formats.Format) -> None:
     text = write(table, fmt)
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
@@ -275,7 +276,7 @@ STAGE = {"name", "kind", "input_shape", "output_shape", "params", "macs", "flops
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_json_of_a_network_has_the_keys_of_the_design(name: str) -> None:
-    value = json.loads(tables.json_text(tables.cost_json(cost_table(NETWORKS[name]))))
+    value = json.loads(formats.json_text(tables.cost_json(cost_table(NETWORKS[name]))))
     assert {"network", "input", "convention", "totals", "stages"} <= set(value)
     assert (value["network"], value["convention"]) == (name, "ours")
     assert value["input"] == list(NETWORKS[name].input_shape)
