@@ -245,3 +245,12 @@ def test_a_wrong_cell_would_be_caught() -> None:
     channels, height, width = conv1.stage.out_shape
     with pytest.raises(AssertionError):
         check_size(conv1.stage._replace(out_shape=(channels, height + 1, width + 1)), "conv1")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_backward_keeps_is_true_arithmetic(name: str) -> None:
+    for cost in cost_table(NETWORKS[name]).rows:
+        formula = formulas.kept_bytes(cost)
+        assert (formula is None) == (cost.kept_bytes == 0), cost.name
+        if formula:
+            check(formula, cost.kept_bytes, cost.name)
