@@ -67,13 +67,18 @@ def _totals_record(table: Table) -> dict[str, Value] | None:
     return dict(zip((column.key for column in table.columns), table.totals, strict=True)) if table.totals else None
 
 
+def percent(share: float, digits: int = 1) -> str:
+    """A fraction of one as people read it: ``14.6 %``."""
+    return f"{100 * share:.{digits}f} %"
+
+
 def _cell(value: Value, column: Column) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
         return value
     if column.percent:
-        return f"{value:.1%}".replace("%", " %")
+        return percent(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 

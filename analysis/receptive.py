@@ -25,13 +25,17 @@ class ReceptiveField(NamedTuple):
     whole: bool = False
 
 
+IMAGE = ReceptiveField(1, Fraction(1), 0)
+"""What a pixel of the image itself sees."""
+
+
 def receptive_fields(network: Network) -> tuple[ReceptiveField, ...]:
     """The receptive field of every stage, in order.
 
     A layer with window F, stride S and padding P on top of a field (r, j, o) sees r + (F − 1)·j pixels, moves S·j
     and starts at o − P·j.  After a fully connected layer everything is seen.
     """
-    field, fields = ReceptiveField(1, Fraction(1), 0), []
+    field, fields = IMAGE, []
     for stage in network.stages():
         field = _next(field, stage.layer, stage.in_shape)
         fields.append(field)

@@ -8,7 +8,7 @@ import streamlit as st
 
 from alexnet.spec import times
 from analysis import formats, tables
-from analysis.conventions import CONVENTIONS
+from analysis.conventions import CONVENTIONS, OURS
 from analysis.receptive import receptive_fields
 from app import components, exports, state
 from app.figures.architecture import architecture_svg
@@ -16,8 +16,8 @@ from app.stage_detail import show_stage
 
 if TYPE_CHECKING:
     from alexnet.spec import Network
-    from analysis.conventions import Convention
     from analysis.costs import CostTable
+    from analysis.formats import Table
 
 _ROW_HEIGHT = 27
 
@@ -82,24 +82,21 @@ def _summary(table: CostTable, name: str) -> str:
     parts = [f"**{name}** · {cost.layer.kind}", f"{times(cost.stage.in_shape)} → {times(cost.stage.out_shape)}"]
     for column, words in (("params", "parameters"), ("macs", "MACs")):
         if value := getattr(cost, column):
-            share = f"{value / table.total(column):.1%}".replace("%", " %")
-            parts.append(f"{value:,} {words} ({share})")
+            parts.append(f"{value:,} {words} ({formats.percent(value / table.total(column))})")
     return " · ".join(parts)
 
 
-def _show_table(table: CostTable, convention: Convention, names: list[str], selected: str) -> None:
-    stages = tables.stage_table(table, convention)
+def _show_table(network: Network, stages: Table, work: str, names: list[str], selected: str) -> None:
     records = {column.key: [row[i] for row in stages.rows] for i, column in enumerate(stages.columns)}
     integer = st.column_config.NumberColumn
     bar = st.column_config.ProgressColumn
-    work = "MACs" if convention.name == "ours" else convention.name
     st.dataframe(
         records,
-        key=_table_key(table.network),
+        key=_table_key(network),
         hide_index=True,
         row_height=_ROW_HEIGHT,
         height=min(len(names) + 1, 26) * _ROW_HEIGHT + 12,
-        on_select=lambda: _picked_in_table(table.network, names),
+        on_select=lambda: _picked_in_table(network, names),
         selection_mode=["single-row", "single-cell"],
         selection_default={"selection": {"rows": [names.index(selected)]}},
         alt=f"Table of {stages.title}",
@@ -161,18 +158,19 @@ def explorer(table: CostTable) -> None:
                 help="Parameters and MACs as this tool would print them. The reasons are on “Why tools disagree”.",
             )
             convention = CONVENTIONS[choice]
+            stages = tables.stage_table(table, convention)
             exports.save_table(
-                tables.stage_table(table, convention),
+                stages,
                 f"{network.name}-{times(network.input_shape[1:])}-{choice}".replace("×", "x"),
                 "save_stages",
                 json=lambda: formats.json_text(tables.cost_json(table, convention)),
             )
-        _show_table(table, convention, names, selected)
+        _show_table(network, stages, "MACs" if convention is OURS else convention.name, names, selected)
         st.caption(
             f"Total {convention.total_params(table):,} parameters and {convention.total_macs(table):,} "
             f"{convention.unit}. {convention.reason}"
         )
     with beside.container(key="stage_detail"):
         show_stage(table, receptive_fields(network), names.index(selected))
-        if convention.name != "ours":
+        if convention is not OURS:
             st.caption(f"This detail is our count; the table shows {convention.name}'s.")

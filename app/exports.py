@@ -44,7 +44,13 @@ def download_buttons(table: Table, name: str, key: str, *, json: Callable[[], st
 
 
 def show_table(table: Table, key: str, name: str, *, widths: dict[str, int] | None = None) -> None:
-    """A table as people read it, totals last, with its menu of downloads below; `name` is the files' name."""
+    """A table as people read it, with its menu of downloads below; `name` is the files' name."""
+    show_frame(table, key, widths=widths)
+    save_table(table, name, f"save_{key}")
+
+
+def show_frame(table: Table, key: str, *, widths: dict[str, int] | None = None) -> None:
+    """A table as people read it, totals last, numbers to the right."""
     rows = [*table.rows, *([table.totals] if table.totals else [])]
     records: dict[str, list[Value]] = {}
     config = {}
@@ -68,4 +74,3 @@ def show_table(table: Table, key: str, name: str, *, widths: dict[str, int] | No
         records, key=key, hide_index=True, row_height=29, height=(len(rows) + 1) * 29 + 8, column_config=config,
         alt=table.title, placeholder="",
     )  # fmt: skip
-    save_table(table, name, f"save_{key}")

@@ -52,7 +52,7 @@ class Verification:
             if self.done:
                 return
             if self.process is None:
-                for other in _running:
+                for other in tuple(_running):
                     other.collect()
                 if not _running:
                     self.start()
@@ -88,6 +88,7 @@ class Verification:
             if self in _running:
                 assert self.process is not None
                 self.process.kill()
+                self.process.wait()
                 self.collect()
 
 

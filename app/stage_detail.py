@@ -8,7 +8,8 @@ import streamlit as st
 
 from alexnet.spec import LRN, AdaptiveAvgPool, Conv, Dropout, Linear, MaxPool, SameMapNorm, times
 from analysis import formulas
-from analysis.formats import Column, Table
+from analysis.formats import Column, Table, percent
+from analysis.receptive import IMAGE
 from app import exports
 from app.explanations import purpose, settings
 
@@ -85,14 +86,14 @@ def _kept(cost: Cost) -> str:
 
 def _share(table: CostTable, cost: Cost, column: str) -> str:
     whole = table.total(column)
-    return f" ({getattr(cost, column) / whole:.1%} of all)".replace("%", " %") if whole else ""
+    return f" ({percent(getattr(cost, column) / whole)} of all)" if whole else ""
 
 
 def _seen(fields: Sequence[ReceptiveField], index: int, table: CostTable) -> str:
     after = fields[index]
     if after.whole:
         return "everything"
-    before = fields[index - 1] if index else after._replace(size=1, stride=after.stride.__class__(1), offset=0)
+    before = fields[index - 1] if index else IMAGE
     formula = formulas.receptive_field(table.rows[index].stage, before, after)
     shown = formula or f"{after.size}"
     where = f"at pixel {after.offset}" if after.offset >= 0 else f"{-after.offset} pixels outside"

@@ -60,13 +60,7 @@ def _verdict_figures(verdict: dict[str, object]) -> None:
                 "its figures are held against ours converted to that way."
             )
             said = _said(verdict["network"], witnesses)
-            st.dataframe(
-                {column.heading: [row[i] for row in said.rows] for i, column in enumerate(said.columns)},
-                hide_index=True,
-                column_config={"its total": st.column_config.NumberColumn(format="localized")},
-                placeholder="",
-                alt=said.title,
-            )
+            exports.show_frame(said, "said")
             for entry in skipped:
                 st.caption(f"{entry['witness']} was not asked: {entry['reason']}.")
             with st.container(horizontal=True):

@@ -70,8 +70,8 @@ def stages_chart(tables: Sequence[CostTable], measure: Literal["params", "macs"]
     order = merged_order([[row.name for row in table.rows] for table in tables])
     figure = go.Figure()
     colours = palette.series  # the towers' colours are the towers' alone
-    for index, (name, table) in enumerate(zip(names, tables, strict=True)):
-        values = {row.name: getattr(row, measure) for row in table.rows if getattr(row, measure)}
+    counted = [{row.name: getattr(row, measure) for row in table.rows if getattr(row, measure)} for table in tables]
+    for index, (name, values) in enumerate(zip(names, counted, strict=True)):
         stages = [stage for stage in order if stage in values]
         figure.add_bar(
             x=stages,
@@ -80,7 +80,7 @@ def stages_chart(tables: Sequence[CostTable], measure: Literal["params", "macs"]
             marker_color=colours[index % len(colours)],
             hovertemplate=f"<b>%{{x}}</b> {name}: %{{y:,}}<extra></extra>",
         )
-    weighty = [s for s in order if any(row.name == s and getattr(row, measure) for t in tables for row in t.rows)]
+    weighty = [stage for stage in order if any(stage in values for values in counted)]
     figure.update_layout(
         barmode="group",
         height=330,

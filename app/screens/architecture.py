@@ -9,6 +9,7 @@ import streamlit as st
 from alexnet.spec import Conv, Linear, times
 from analysis import tables
 from analysis.costs import MAX_BATCH, cost_table, largest_batch, training_memory
+from analysis.formats import percent
 from app import components, exports, state, theme
 from app.explorer import explorer
 from app.figures.cost_charts import cost_charts
@@ -43,7 +44,7 @@ def _where(table: CostTable) -> str:
 
     def share(column: str, kind: type) -> str:
         part = sum(getattr(row, column) for row in table.rows if isinstance(row.layer, kind))
-        return f"{part / table.total(column):.0%}".replace("%", " %")
+        return percent(part / table.total(column), digits=0)
 
     heaviest = max(table.rows, key=lambda row: row.params)
     busiest = max(table.rows, key=lambda row: row.macs)

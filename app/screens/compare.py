@@ -10,6 +10,7 @@ from alexnet.spec import IllegalNetworkError, times
 from alexnet.zoo import NETWORKS, UnknownNetworkError, network_from
 from analysis import tables
 from analysis.costs import CostTable, cost_table
+from analysis.formats import percent
 from app import components, exports, state, theme
 from app.figures.comparison import stages_chart, totals_chart
 
@@ -73,11 +74,7 @@ def _sentence(costs: list[CostTable]) -> str:
     parts = []
     for key, words in (("params", "parameters"), ("macs", "MACs"), ("flops", "FLOPs")):
         ratio = second.total(key) / first.total(key) - 1
-        much = (
-            "exactly as many"
-            if not ratio
-            else f"{abs(ratio):.1%} {'more' if ratio > 0 else 'fewer'}".replace("%", " %")
-        )
+        much = f"{percent(abs(ratio))} {'more' if ratio > 0 else 'fewer'}" if ratio else "exactly as many"
         parts.append(f"{much} {words}")
     names = tables.distinct_names([first.network, second.network])
     return f"Against **{names[0]}**, **{names[1]}** has {parts[0]}, {parts[1]} and {parts[2]}."
@@ -140,7 +137,7 @@ def _show_stacks() -> None:
     for large, count in ((5, 2), (7, 3)):
         table = tables.stacks_table([(large, 1), (3, count)], channels, side)
         (_, sees, one, _, _, _), (_, _, several, _, _, _) = table.rows
-        saved = f"{1 - float(several or 0) / float(one or 1):.0%}".replace("%", " %")
+        saved = percent(1 - float(several or 0) / float(one or 1), digits=0)
         words = {2: "two", 3: "three"}[count]
         st.header(f"One {large}×{large} or {words} 3×3", divider="gray")
         st.markdown(f"Both see **{sees}**. The stack has {several:,} weights instead of {one:,}: **{saved} fewer**.")
