@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from alexnet.commandline import Parser, status
 from alexnet.spec import IllegalNetworkError, times
 from alexnet.zoo import NETWORKS, UnknownNetworkError, network_from
 from analysis import formats, tables
@@ -24,17 +23,10 @@ _LONGEST_NUMBER = 20  # digits that anybody means; Python refuses to print a num
 UserError = (IllegalNetworkError, UnknownNetworkError, UnknownConventionError)
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse that reports a mistake in one line on stderr, with exit status 2."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}  (see {self.prog} --help)\n")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line of `python -m analysis`."""
-    top = _Parser(prog="python -m analysis", description="Exact costs of AlexNet, its variants and VGG.")
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+    top = Parser(prog="python -m analysis", description="Exact costs of AlexNet, its variants and VGG.")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
 
     networks = verbs.add_parser("networks", help="every network with its totals")
     _add_format(networks)
@@ -188,25 +180,9 @@ def _verdict_text(verdict: Verdict, network: Network) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal or file may be set to an encoding without ×, − or ─
-            stream.reconfigure(encoding="utf-8")
     options = parser().parse_args(arguments)
     verbs = {"networks": _networks, "table": _table, "compare": _compare, "verify": _verify}
-    try:
-        status = verbs[options.verb](options)
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"python -m analysis {options.verb}: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader, `head` for one, has seen enough; Python must not complain at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        print(f"python -m analysis {options.verb}: the output could not be written: {error.strerror}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2
-    return status
+    return status(f"python -m analysis {options.verb}", lambda: verbs[options.verb](options), UserError)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ pooling and softmax do.  All operations, bytes and traffic are for `batch` image
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
+from alexnet.memory import BYTES_PER_VALUE, kept_bytes, parameters
 from alexnet.spec import (
     LRN,
     AdaptiveAvgPool,
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from alexnet.spec import Layer, Network, Shape, Stage
 
 MAX_BATCH = 65_536
-BYTES_PER_VALUE = 4
-"""Weights, activations and gradients are single-precision floats, as in 2012."""
-
-INDEX_BYTES = 8  # torch remembers where each maximum was as an int64
 
 
 class Operations(NamedTuple):
@@ -136,16 +132,14 @@ def cost_table(network: Network, batch: int = 1) -> CostTable:
     """
     if not 1 <= batch <= MAX_BATCH:
         raise ValueError(f"a batch has from 1 to {MAX_BATCH:,} images, got {batch:,}")
-    rows, learning, towers, keeper = [], False, network.towers, _Keeper()
-    for stage in network.stages():
+    rows, learning, towers, stages = [], False, network.towers, network.stages()
+    for stage, kept in zip(stages, kept_bytes(stages), strict=True):
         weights, biases, macs = weights_biases_macs(stage)
-        # Backward ends at the first layer with weights: nobody trains the image, and nothing before it is kept.
+        # Backward ends at the first layer with weights: nobody trains the image.
         first, learning = not learning, learning or weights > 0
         # Every GPU is given the image itself, so nothing crosses before the first layer with weights either.
         crossing = 0 if first or towers == 1 else crossing_values(stage, towers)
-        rows.append(
-            _cost(stage, batch, weights, biases, macs, first, keeper.kept_bytes(stage) if learning else 0, crossing)
-        )
+        rows.append(_cost(stage, batch, weights, biases, macs, first, kept, crossing))
         towers = stage.towers
     return CostTable(network, batch, tuple(rows))
 
@@ -177,19 +171,9 @@ def _cost(
 
 
 def weights_biases_macs(stage: Stage) -> tuple[int, int, int]:
-    """Weights, biases and the MACs of one image.
-
-    A convolution has (C/groups)·F·F weights for each of its N maps and uses each once per output position.
-    """
-    layer = stage.layer
-    if isinstance(layer, Conv):
-        channels, (maps, rows, columns) = stage.in_shape[0], stage.out_shape
-        weights = channels // layer.groups * layer.kernel * layer.kernel * maps
-        return weights, maps, weights * rows * columns
-    if isinstance(layer, Linear):
-        weights = stage.in_shape[0] * layer.out_features
-        return weights, layer.out_features, weights
-    return 0, 0, 0
+    """Weights, biases and the MACs of one image: a convolution uses each weight once per output position."""
+    weights, biases = parameters(stage)
+    return weights, biases, weights * prod(stage.out_shape[1:])
 
 
 def layer_operations(stage: Stage) -> Operations:
@@ -296,88 +280,3 @@ def maps_beyond_borders(channels: int, size: int, towers: int) -> int:
     """Maps that towers lack for windows of `size` channels: up to `size` // 2 on either side of each tower's block."""
     block, half = channels // towers, size // 2
     return sum(min(half, block * tower) + min(half, channels - block * (tower + 1)) for tower in range(towers))
-
-
-class _Keeper:
-    """Follows which tensors backward will ask for, counting each once, as torch's autograd keeps them.
-
-    A convolution or fully connected layer keeps its input (a padded copy where sizes are rounded up); ReLU its
-    output; LRN its input and its denominator; max pooling its input and where each maximum was (int64); dropout its
-    mask; softmax with cross-entropy its output.  An input that an earlier stage already kept costs nothing more.
-    """
-
-    def __init__(self) -> None:
-        self._incoming_kept = False
-
-    def kept_bytes(self, stage: Stage) -> int:
-        """Bytes of one image that this stage keeps beyond what earlier stages kept."""
-        incoming, outgoing = prod(stage.in_shape) * BYTES_PER_VALUE, prod(stage.out_shape) * BYTES_PER_VALUE
-        claim = 0 if self._incoming_kept else incoming
-        match stage.layer:
-            case Conv() | Linear():
-                self._incoming_kept = False  # of the next stage: nobody kept this stage's output yet
-                missing = _missing_edge_values(stage)
-                return incoming + missing * BYTES_PER_VALUE if missing else claim
-            case ReLU() | Softmax():
-                self._incoming_kept = True
-                return outgoing
-            case LRN() | SameMapNorm():
-                self._incoming_kept = False
-                return claim + outgoing
-            case MaxPool():
-                self._incoming_kept = False
-                return claim + outgoing // BYTES_PER_VALUE * INDEX_BYTES
-            case Dropout():
-                self._incoming_kept = False
-                return outgoing
-            case AdaptiveAvgPool(side=side):
-                self._incoming_kept = False
-                return claim if side > 1 else 0  # down to 1×1 torch takes a mean, which needs only its shape
-            case Flatten():
-                return 0  # a view: whether its values are kept does not change
-        raise TypeError(f"no memory rule for {stage.name}: {stage.layer!r}")
-
-
-def _missing_edge_values(stage: Stage) -> int:
-    """Zeros that a convolution rounded up appends to its input at the bottom and right."""
-    layer = stage.layer
-    if not isinstance(layer, Conv):
-        return 0
-    channels, height, width = stage.in_shape
-
-    def reach(size: int, positions: int) -> int:
-        return max((positions - 1) * layer.stride + layer.kernel - 2 * layer.padding, size)
-
-    _, rows, columns = stage.out_shape
-    return channels * (reach(height, rows) * reach(width, columns) - height * width)
-
-
-# --- training memory -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingMemory:
-    """Bytes that a training step with momentum needs at least: without workspaces, fragmentation and the framework."""
-
-    weights: int
-    gradients: int
-    momentum: int
-    activations: int
-
-    @property
-    def total(self) -> int:
-        return self.weights + self.gradients + self.momentum + self.activations
-
-
-def training_memory(network: Network, batch: int) -> TrainingMemory:
-    """Memory of one training step on `batch` images: weights, their gradients and momentum, and kept activations."""
-    table = cost_table(network, batch)
-    params = table.total("param_bytes")
-    return TrainingMemory(params, params, params, table.total("kept_bytes"))
-
-
-def largest_batch(network: Network, available_bytes: int) -> int:
-    """The largest batch whose training step fits in so many bytes; 0 where not even one image does."""
-    one = training_memory(network, 1)
-    fixed = one.total - one.activations
-    return max((available_bytes - fixed) // one.activations, 0)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
+from alexnet.memory import BYTES_PER_VALUE, INDEX_BYTES
 from alexnet.spec import LRN, AdaptiveAvgPool, Conv, Flatten, Linear, MaxPool, ReLU, SameMapNorm, Softmax
-from analysis.costs import BYTES_PER_VALUE, INDEX_BYTES, layer_operations, maps_beyond_borders, same_map_squares
+from analysis.costs import layer_operations, maps_beyond_borders, same_map_squares
 
 if TYPE_CHECKING:
     from alexnet.spec import Shape, Stage

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from alexnet.memory import training_memory
 from alexnet.spec import LRN, AdaptiveAvgPool, Conv, Linear, MaxPool, SameMapNorm, times
 from alexnet.zoo import NETWORKS, kernel_stack
 from analysis.conventions import OURS
-from analysis.costs import cost_table, training_memory
+from analysis.costs import cost_table
 from analysis.formats import Column, Table
 from analysis.receptive import receptive_fields
 

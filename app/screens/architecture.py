@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from alexnet.memory import largest_batch, training_memory
 from alexnet.spec import Conv, Linear, times
 from analysis import tables
-from analysis.costs import MAX_BATCH, cost_table, largest_batch, training_memory
+from analysis.costs import MAX_BATCH, cost_table
 from analysis.formats import percent
 from app import components, exports, state, theme
 from app.explorer import explorer

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from alexnet.build import build
+from alexnet.memory import training_memory
 from alexnet.spec import (
     LRN,
     AdaptiveAvgPool,
@@ -26,7 +27,7 @@ from alexnet.spec import (
     Softmax,
 )
 from alexnet.zoo import NETWORKS, network_named
-from analysis.costs import cost_table, training_memory
+from analysis.costs import cost_table
 from analysis.receptive import receptive_fields, seen
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from alexnet.build import build, module
+from alexnet.memory import largest_batch, training_memory
 from alexnet.spec import (
     LRN,
     AdaptiveAvgPool,
@@ -25,7 +26,7 @@ from alexnet.spec import (
     Softmax,
 )
 from alexnet.zoo import NETWORKS, kernel_stack, network_from, network_named
-from analysis.costs import Operations, cost_table, largest_batch, training_memory
+from analysis.costs import Operations, cost_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

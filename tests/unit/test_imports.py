@@ -25,7 +25,10 @@ def newly_loaded(*modules: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["alexnet.spec", "alexnet.zoo"])
+@pytest.mark.parametrize(
+    "module",
+    [f"alexnet.{name}" for name in ("spec", "zoo", "memory", "serial", "config", "presets", "runs", "commandline")],
+)
 def test_networks_as_data_need_the_standard_library_only(module: str) -> None:
     assert newly_loaded(module) - sys.stdlib_module_names == {"alexnet"}
 

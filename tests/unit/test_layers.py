@@ -100,6 +100,25 @@ def test_without_k_and_with_a_window_over_everything_lrn_is_l2_normalisation(cha
     torch.testing.assert_close(result.square().sum(dim=1), torch.ones(2, 3, 4, dtype=torch.double))
 
 
+def test_with_as_many_neighbours_as_channels_only_the_middle_channel_is_l2_normalised() -> None:
+    # "k = 0, n = N, α = 1, β = ½ is L2 normalisation" holds where the window of every channel reaches every other,
+    # which takes n ≥ 2N − 1; with n = N the first channel's window ends in the middle.
+    channels = 7
+    a = maps(channels)
+    result = LocalResponseNorm(spec.LRN(size=channels, alpha=1.0, beta=0.5, k=0.0))(a)
+    off = (result - functional.normalize(a, p=2, dim=1)).abs().amax(dim=(0, 2, 3))
+    assert off[channels // 2] < 1e-12
+    assert (off[[0, 1, 2, 4, 5, 6]] > 1e-3).all()
+
+
+@pytest.mark.parametrize("size", [11, 13, 15])
+def test_l2_normalisation_takes_a_window_of_2n_minus_1(size: int) -> None:
+    a = maps(7)
+    result = LocalResponseNorm(spec.LRN(size=size, alpha=1.0, beta=0.5, k=0.0))(a)
+    is_l2 = torch.allclose(result, functional.normalize(a, p=2, dim=1), atol=1e-12)
+    assert is_l2 == (size >= 2 * 7 - 1)
+
+
 @pytest.mark.parametrize("layer", NORMS, ids=str)
 def test_the_gradient_of_lrn(layer: spec.LRN) -> None:
     a = maps(height=2, width=2).requires_grad_()

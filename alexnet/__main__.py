@@ -1,0 +1,225 @@
+"""python -m alexnet VERB: train, evaluate, pack, presets."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+from alexnet.commandline import Parser, status
+from alexnet.config import ConfigError, TrainConfig, option
+from alexnet.data.sources import DataError
+from alexnet.errors import UserError
+from alexnet.presets import PRESETS, configured
+from alexnet.progress import Progress
+from alexnet.runs import new_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from alexnet.evaluate import Evaluation
+
+RUNS = Path("runs")
+_TYPES = get_type_hints(TrainConfig)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `python -m alexnet`."""
+    top = Parser(prog="python -m alexnet", description="Train AlexNet and look at what came out.")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
+
+    train = verbs.add_parser(
+        "train",
+        help="train a network, or go on with a run",
+        description="Trains a network. Everything about it lands in one folder, the run directory; stopped in any "
+        "way, even by a power cut, it goes on with --resume.",
+    )
+    train.add_argument(
+        "data",
+        nargs="?",
+        metavar="DATA",
+        help="a folder of pictures (train/ and val/, or one folder per class), a CIFAR archive, a pack, or built-in",
+    )
+    where = train.add_mutually_exclusive_group()
+    where.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="a new folder for this run (default: runs/TIME-NAME)"
+    )
+    where.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this folder")
+    train.add_argument(
+        "--preset", metavar="NAME", help=f"recipe: {', '.join(p.name for p in PRESETS)} (default: paper-2012)"
+    )
+    for field in dataclasses.fields(TrainConfig):
+        if field.name not in {"data", "preset"}:
+            _add_field(train, field)
+
+    evaluate = verbs.add_parser("evaluate", help="top-1, top-5, per class, confusions and mistakes of a checkpoint")
+    evaluate.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a checkpoint, or a run directory")
+    evaluate.add_argument("data", metavar="DATA", help="as for train; its validation part is looked at")
+    evaluate.add_argument("--ten-crop", action="store_true", help="average ten crops (paper, section 4.1)")
+    evaluate.add_argument(
+        "--sides", type=_sides, default=(), metavar="S,S,…", help="average several short sides (VGG, section 4.2)"
+    )
+    evaluate.add_argument("--json", action="store_true", help="everything as JSON, confusions and mistakes too")
+    evaluate.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:1")
+    evaluate.add_argument("--precision", default="float32", choices=["float32", "bfloat16", "float16"])
+    evaluate.add_argument("--batch", type=int, default=64, metavar="N", help="pictures at a time (default: 64)")
+    evaluate.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read pictures")
+    evaluate.add_argument("--val-fraction", type=float, default=0.1, metavar="X", help="as it was for train")
+    evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="as it was for train")
+
+    pack = verbs.add_parser("pack", help="decode and resize pictures once, to read them at memory speed ever after")
+    pack.add_argument("data", metavar="DATA", help="as for train")
+    pack.add_argument("out", metavar="OUT", type=Path, help="a new folder; packing that was interrupted goes on")
+    pack.add_argument("--side", type=int, default=256, metavar="N", help="short side in pixels (default: 256)")
+    pack.add_argument("--workers", type=int, metavar="N", help="processes (default: one for each core)")
+    pack.add_argument("--on-unreadable", choices=["skip", "stop"], default="skip")
+    pack.add_argument("--val-fraction", type=float, default=0.1, metavar="X", help="share kept for validation")
+    pack.add_argument("--seed", type=int, default=0, metavar="N", help="decides which")
+
+    verbs.add_parser("presets", help="the recipes, what to expect of them and their commands")
+    return top
+
+
+def _add_field(train: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
+    """A value of the recipe as an option; without a default, so that a preset's value stays where none is given."""
+    kind, about = _TYPES[field.name], field.metadata["about"]
+    name, choices = option(field.name), get_args(kind)
+    about = f"{about} (default: {_shown(field.default)})".replace("%", "%%")
+    if kind is bool:
+        train.add_argument(name, action=argparse.BooleanOptionalAction, default=None, help=about)
+    elif choices and all(isinstance(choice, str) for choice in choices):
+        train.add_argument(name, choices=choices, default=None, help=about)
+    else:
+        plain = next((choice for choice in choices if choice is not type(None)), kind)
+        train.add_argument(
+            name, type=plain, default=None, metavar={int: "N", float: "X", str: "TEXT"}[plain], help=about
+        )
+
+
+def _shown(value: object) -> str:
+    return {None: "chosen", True: "yes", False: "no"}.get(value, str(value))  # type: ignore[call-overload, no-any-return]
+
+
+def _sides(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected short sides in pixels like 256,384,512, got {text!r}") from None
+
+
+# --- verbs -----------------------------------------------------------------------------------------------------------
+
+
+def _train(options: argparse.Namespace) -> int:
+    changes = {
+        field.name: value
+        for field in dataclasses.fields(TrainConfig)
+        if (value := getattr(options, field.name)) is not None
+    }
+    if options.resume is None:
+        if options.data is None:
+            raise ConfigError("no data named: give a folder of pictures, a CIFAR archive, a pack, or built-in")
+        preset, data = changes.pop("preset", "paper-2012"), changes.pop("data")
+        config = configured(preset, data, **changes)
+        path = options.run_dir or new_path(RUNS, f"{preset}-{config.network.replace('@', '-').replace(':', '-')}")
+
+    from alexnet import session  # noqa: PLC0415 - torch takes seconds to import; mistakes above need not wait for it
+    from alexnet.group import joined_group  # noqa: PLC0415
+
+    progress = Progress("train")
+    with joined_group(changes.get("device", "auto")) as group:
+        if options.resume is not None:
+            training = session.resume(options.resume, changes, group, progress)
+        else:
+            training = session.begin(config, path, group, progress)
+        if group.leads:
+            progress.say(f"run directory: {training.run_directory.path}")
+        training.run()
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from alexnet.inference import evaluate_checkpoint  # noqa: PLC0415 - as above
+
+    found = evaluate_checkpoint(
+        options.checkpoint,
+        options.data,
+        crops="ten" if options.ten_crop else "centre",
+        sides=options.sides,
+        device=options.device,
+        precision=options.precision,
+        batch=options.batch,
+        workers=options.workers,
+        val_fraction=options.val_fraction,
+        seed=options.seed,
+        seen=Progress("evaluate").show,
+    )
+    print(json.dumps(found.as_data(), ensure_ascii=False, indent=2) if options.json else _table(found))
+    return 0
+
+
+def _table(found: Evaluation) -> str:
+    width = max(map(len, found.classes))
+    shares = f"top-1 {found.top1:.2%}, top-{found.k} {found.topk:.2%}, loss {found.loss:.4f}"
+    lines = [f"{found.pictures:,} pictures, {found.crops}: {shares}"]
+    if found.unreadable:
+        lines.append(f"{len(found.unreadable)} could not be read, the first: {found.unreadable[0]}")
+    lines += ["", f"{'class':<{width}}  pictures  right   most often taken for"]
+    for true, (name, row, share) in enumerate(zip(found.classes, found.confusion, found.per_class, strict=True)):
+        others = sorted(((count, other) for other, count in enumerate(row) if other != true and count), reverse=True)
+        taken = ", ".join(f"{found.classes[other]} {count}" for count, other in others[:2])
+        lines.append(
+            f"{name:<{width}}  {sum(row):>8,}  {'—' if share is None else f'{share:.1%}':>6}  {taken}".rstrip()
+        )
+    if found.mistakes:
+        lines += ["", "mistakes it was surest of"]
+        lines += [
+            f"{mistake.picture}: {mistake.predicted} at {mistake.probability:.1%}, is {mistake.true} "
+            f"at {mistake.probability_of_true:.1%}"
+            for mistake in found.mistakes[:10]
+        ]
+    return "\n".join(lines)
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from alexnet.data.pack import write_pack  # noqa: PLC0415
+    from alexnet.data.sources import open_data  # noqa: PLC0415
+
+    splits = open_data(options.data, val_fraction=options.val_fraction, seed=options.seed)
+    print(splits.description)
+    progress = Progress("pack")
+    for state in write_pack(
+        splits, options.out, side=options.side, workers=options.workers, on_unreadable=options.on_unreadable
+    ):
+        progress.show(state.done, state.total, f"{state.split}, {state.skipped} skipped")
+        if state.note:
+            progress.say(state.note)
+    progress.close()
+    print(f"packed into {options.out}; train with: python -m alexnet train {options.out}")
+    return 0
+
+
+def _presets(_options: argparse.Namespace) -> int:
+    for preset in PRESETS:
+        print(f"{preset.name}: {preset.purpose}\n  expect    {preset.expect}\n  hardware  {preset.hardware}")
+        print(f"  command   {preset.command}\n")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    options = parser().parse_args(arguments)
+    verbs: dict[str, Callable[[argparse.Namespace], int]] = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "pack": _pack,
+        "presets": _presets,
+    }
+    return status(f"python -m alexnet {options.verb}", lambda: verbs[options.verb](options), (UserError, DataError))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Checkpoints: weights with everything needed to look at a picture through them, or to go on training."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import warnings
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from alexnet.build import build
+from alexnet.data.preprocessing import Preprocessing
+from alexnet.errors import UserError
+from alexnet.runs import replace_atomically
+from alexnet.serial import DamagedNetworkError, network_as_data, network_from_data
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from alexnet.spec import Network
+
+FORMAT = "alexnet-laboratory checkpoint 1"
+
+
+class CheckpointError(UserError):
+    """A checkpoint cannot be read or does not fit; the message names the file and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A network with its weights, what its outputs mean and how its inputs were made.
+
+    `config` is the recipe as JSON; `training` is what `Trainer.state` gave, and None in one that is only to be looked
+    through; `results` are the latest validation's.
+    """
+
+    network: Network
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    weights: Mapping[str, Tensor]
+    config: dict[str, Any]
+    results: dict[str, Any]
+    training: dict[str, Any] | None = None
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint aside, forces it to the disk and renames it.
+
+    Raises:
+        OSError: no room, or no right to write; what was there before is untouched.
+    """
+    content = {
+        "format": FORMAT,
+        "network": network_as_data(checkpoint.network),
+        "classes": list(checkpoint.classes),
+        "preprocessing": checkpoint.preprocessing.as_data(),
+        "weights": {name: tensor.detach() for name, tensor in checkpoint.weights.items()},
+        "config": checkpoint.config,
+        "results": checkpoint.results,
+        "training": checkpoint.training,
+    }
+    try:
+        replace_atomically(path, lambda file: torch.save(content, file))
+    except RuntimeError as error:  # torch's writer wraps what the system said
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise OSError(str(error)) from error
+
+
+def link(existing: Path, path: Path) -> None:
+    """Gives a whole checkpoint a second name without writing it again; a copy where the disk has no hard links."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(existing, aside)
+    except OSError:
+        shutil.copyfile(existing, aside)
+    aside.replace(path)
+
+
+def load(path: Path) -> Checkpoint:
+    """Reads one of our checkpoints; nothing in it is executed.  Tensors are on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, foreign, or would run code.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles of other protocols, which are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no checkpoint {path}") from None
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path} is not a checkpoint that can be read: {reason}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of this project: it lacks format = {FORMAT!r}")
+    try:
+        network = network_from_data(content["network"])
+        return Checkpoint(
+            network=network,
+            classes=tuple(map(str, content["classes"])),
+            preprocessing=Preprocessing.from_data(content["preprocessing"]),
+            weights=_checked(content["weights"], network, path),
+            config=dict(content["config"]),
+            results=dict(content["results"]),
+            training=content["training"],
+        )
+    except (KeyError, TypeError, ValueError, DamagedNetworkError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        missing = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"{path} is damaged: {missing}") from None
+
+
+def _checked(weights: dict[str, Tensor], network: Network, path: Path) -> dict[str, Tensor]:
+    """The weights, of which every name and shape is the network's."""
+    with torch.device("meta"):
+        expected = {name: tensor.shape for name, tensor in build(network).state_dict().items()}
+    wrong = [
+        f"{name} is missing" if name not in weights else f"{name} is {tuple(weights[name].shape)}, not {tuple(shape)}"
+        for name, shape in expected.items()
+        if name not in weights or weights[name].shape != shape
+    ]
+    wrong += [f"{name} is not the network's" for name in weights if name not in expected]
+    if wrong:
+        raise CheckpointError(f"the weights in {path} do not fit {network.name}: {'; '.join(wrong)}")
+    return weights

@@ -1,0 +1,111 @@
+"""A trained network to look at pictures through."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+
+from alexnet import checkpoints
+from alexnet.build import build
+from alexnet.data.sources import DataError, open_data
+from alexnet.errors import UserError
+from alexnet.evaluate import Crops, Evaluation, evaluate
+from alexnet.runs import RunDirectory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from alexnet.checkpoints import Checkpoint
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Viewer:
+    """A checkpoint's network on a device, without dropout; any number of readers may share one."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, precision: torch.dtype = torch.float32) -> None:
+        self.checkpoint, self.device, self.precision = checkpoint, device, precision
+        with torch.device("meta"):
+            model = build(checkpoint.network)
+        model.load_state_dict(dict(checkpoint.weights), assign=True)
+        placed: torch.nn.Module = model.eval().requires_grad_(False).to(device)
+        self.model = placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.no_grad()
+    def scores(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) inputs -> (N, classes) float32 scores, before softmax."""
+        reduced = self.precision != torch.float32
+        with torch.autocast(self.device.type, self.precision) if reduced else nullcontext():
+            result: Tensor = self.model(images.to(self.device))
+        return result.float()
+
+
+def checkpoint_path(path: Path) -> Path:
+    """The file meant: of a run directory its best checkpoint, or the last where none was validated.
+
+    Raises:
+        RunError: the folder holds no run.
+    """
+    if not path.is_dir():
+        return path
+    run = RunDirectory.open(path)
+    return run.best if run.best.exists() else run.last
+
+
+def evaluate_checkpoint(
+    path: Path,
+    data: str,
+    *,
+    crops: Crops = "centre",
+    sides: tuple[int, ...] = (),
+    device: str = "auto",
+    precision: str = "float32",
+    batch: int = 64,
+    workers: int = 0,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    seen: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Evaluation:
+    """A checkpoint judged on the validation pictures of some data, with the preprocessing that it was trained with.
+
+    Raises:
+        UserError, DataError: no such checkpoint, data or device, or data with other classes.
+    """
+    if batch < 1 or workers < 0:
+        raise UserError(f"--batch must be 1 or more and --workers 0 or more, got {batch} and {workers}")
+    checkpoint = checkpoints.load(checkpoint_path(path))
+    source = open_data(data, val_fraction=val_fraction, seed=seed).val
+    if tuple(source.classes) != checkpoint.classes:
+        raise DataError(_other_classes(checkpoint.classes, tuple(source.classes)))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        viewer = Viewer(checkpoint, torch.device(device), PRECISIONS[precision])
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {device} cannot be used: {str(error).splitlines()[0]}") from None
+    try:
+        return evaluate(
+            viewer.scores,
+            source,
+            checkpoint.preprocessing,
+            device=viewer.device,
+            batch=batch,
+            workers=workers,
+            crops=crops,
+            sides=sides,
+            seen=lambda done: seen(done, len(source)),
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _other_classes(known: tuple[str, ...], found: tuple[str, ...]) -> str:
+    if len(known) != len(found):
+        return f"the checkpoint knows {len(known)} classes and the data has {len(found)}"
+    first = next((a, b) for a, b in zip(known, found, strict=True) if a != b)
+    return f"the data has other classes than the checkpoint: {first[1]} where it knows {first[0]}"

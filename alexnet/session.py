@@ -1,0 +1,401 @@
+"""One training in its run directory: from a config to a finished run, stopped and resumed as often as needed."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import signal
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from alexnet import checkpoints, probes
+from alexnet.config import ConfigError, TrainConfig, option
+from alexnet.data.images import UnreadableImageError
+from alexnet.data.loading import LoaderError, TrainingBatches, batches, squared
+from alexnet.data.preprocessing import Augmentation, Geometry, Preprocessing, Statistics, StatisticsGatherer
+from alexnet.data.sources import open_data
+from alexnet.errors import UserError
+from alexnet.evaluate import evaluate, headline
+from alexnet.machine import available_bytes, check_memory, chosen, does_not_fit, ran_out_of_memory
+from alexnet.recorder import Recorder, say
+from alexnet.runs import FORMAT, RunDirectory, RunError, explained, replace_atomically
+from alexnet.trainer import NotFiniteError, Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from alexnet.checkpoints import Checkpoint
+    from alexnet.group import Group
+    from alexnet.progress import Progress
+    from alexnet.runs import State
+
+STATISTICS_PICTURES = 10_000
+"""Mean and principal components of colour are taken over all training pictures, or so many, evenly spaced."""
+TEST_BATCH = 64
+
+RESUMABLE = frozenset({"device", "workers", "threads", "checkpoint_minutes"})
+"""What a resumed run may change: where it computes, not what."""
+
+
+class TrainingError(UserError):
+    """A training cannot start or go on; the message says why and what to do."""
+
+
+def begin(config: TrainConfig, path: Path, group: Group, progress: Progress) -> Session:
+    """A new run in a new folder, ready to run.
+
+    Raises:
+        UserError, DataError: something does not fit; nothing has been written then.
+    """
+    return Session(config, RunDirectory(path), group, progress, resumed=False)
+
+
+def resume(path: Path, changes: dict[str, Any], group: Group, progress: Progress) -> Session:
+    """A run that goes on from its last checkpoint, ready to run.
+
+    Raises:
+        UserError, DataError: no such run, one in use, a change of what decides the weights, or a damaged checkpoint.
+    """
+    run = RunDirectory.open(path)
+    config = TrainConfig.from_json(run.config().get("config", {}))
+    for name, value in changes.items():
+        if name not in RESUMABLE and getattr(config, name) != value:
+            raise RunError(
+                f"{path} trains with {option(name)} {getattr(config, name)}, not {value}: a resumed run keeps its "
+                "recipe; start a new run for another"
+            )
+    config = replace(config, **{name: value for name, value in changes.items() if name in RESUMABLE})
+    if group.leads:
+        run.lock()
+    return Session(config, run, group, progress, resumed=True)
+
+
+class Session:
+    """Everything of one training, prepared; `run` trains."""
+
+    def __init__(
+        self, config: TrainConfig, run: RunDirectory, group: Group, progress: Progress, *, resumed: bool
+    ) -> None:
+        self.config, self.run_directory, self._group, self._progress = config, run, group, progress
+        self._stop_signal: int | None = None
+        self._best: dict[str, Any] = {}
+        self._results: dict[str, Any] = {}
+        self._unreadable: list[str] = []
+
+        self.splits = open_data(config.data, val_fraction=config.val_fraction, seed=config.seed)
+        self.network = config.described_network(len(self.splits.train.classes))
+        self.machine = chosen(
+            config,
+            self.network,
+            in_memory=hasattr(self.splits.train, "pixels"),
+            local_rank=group.local_rank,
+            world=group.size,
+        )
+        self._check_sizes()
+        checkpoint = self._last_checkpoint() if resumed else None
+        if not resumed and group.leads:
+            self.run_directory = RunDirectory.create(run.path, self._record())
+        group.wait()
+        self._say(self.splits.description)
+        for warning in self.splits.warnings:
+            self._say(f"note: {warning}")
+        self._say("; ".join(f"{what}: {which}" for what, which in self.machine.report().items()))
+
+        _, height, width = self.network.input_shape
+        self.geometry = Geometry(config.short_side(), height, width)
+        before = checkpoint.training if checkpoint is not None else None
+        self.statistics = Statistics(**before["statistics"]) if before else self._statistics()
+        self.preprocessing = Preprocessing.of(
+            self.statistics, self.geometry, mean_image=config.mean == "image", unit_variance=config.unit_variance
+        )
+        augmentation = Augmentation(config.random_crop, config.mirror, config.colour_noise, config.jitter_to)
+        self.batches = TrainingBatches(
+            self.splits.train, self.geometry, augmentation, config.seed, config.batch, group.share
+        )
+        try:
+            self.trainer = Trainer(
+                config,
+                self.network,
+                self.machine,
+                self.preprocessing,
+                self.statistics,
+                steps_per_epoch=self.batches.steps_per_epoch,
+                share=group.share,
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        if checkpoint is not None and before:
+            self.trainer.load_weights(checkpoint.weights)
+            self.trainer.load_state(before)
+            self._best, self._results = before["best"], checkpoint.results
+
+    # --- preparing ---------------------------------------------------------------------------------------------------
+
+    def _check_sizes(self) -> None:
+        config, pictures, world = self.config, len(self.splits.train), self._group.size
+        if config.batch > pictures:
+            raise ConfigError(
+                f"{option('batch')} {config.batch} is more than the {pictures} training pictures: "
+                f"give at most {pictures}"
+            )
+        if config.batch % world:
+            raise ConfigError(
+                f"{option('batch')} {config.batch} does not split over {world} processes: "
+                f"give {config.batch + -config.batch % world}"
+            )
+        if config.optimiser == "adamw" and self.machine.precision == torch.float16:
+            raise ConfigError("adamw is not used with float16 here: use bfloat16 or float32")
+        if (problem := check_memory(self.network, self.machine, config.batch, world)) is not None:
+            raise TrainingError(problem)
+
+    def _last_checkpoint(self) -> Checkpoint | None:
+        run = self.run_directory
+        if not run.last.exists():
+            self._say("this run has no checkpoint yet: it starts from the beginning")
+            return None
+        checkpoint = checkpoints.load(run.last)
+        if checkpoint.training is None:
+            raise checkpoints.CheckpointError(f"{run.last} holds weights only, so no training can go on from it")
+        if checkpoint.classes != tuple(self.splits.train.classes) or checkpoint.network != self.network:
+            raise RunError(
+                f"{run.path} was trained on {len(checkpoint.classes)} classes, {checkpoint.classes[0]} first, with "
+                f"{checkpoint.network.name}; {self.config.data} now has {len(self.splits.train.classes)}, "
+                f"{self.splits.train.classes[0]} first: a run goes on with its own network and data"
+            )
+        return checkpoint
+
+    def _record(self) -> dict[str, Any]:
+        """What config.json holds: the recipe, and what it met."""
+        return {
+            "format": FORMAT,
+            "config": self.config.as_json(),
+            "machine": self.machine.report(),
+            "data": {
+                "name": self.splits.name,
+                "classes": list(self.splits.train.classes),
+                "train": len(self.splits.train),
+                "val": len(self.splits.val),
+            },
+            "processes": self._group.size,
+            "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+            "created": time.time(),
+        }
+
+    def _statistics(self) -> Statistics:
+        """Mean and colours of the training set; every process works them out alike."""
+        source = self.splits.train
+        indices = range(0, len(source), max(1, len(source) // STATISTICS_PICTURES))
+        self._say(f"taking mean and colours of {len(indices):,} training pictures")
+        gatherer = StatisticsGatherer(self.geometry.side)
+        for done, index in enumerate(indices):
+            try:
+                gatherer.add(squared(source, index, self.geometry.side))
+            except UnreadableImageError as error:
+                if self.config.on_unreadable == "stop":
+                    raise TrainingError(_ended_by(error)) from None
+                self._unreadable.append(str(error))
+            if self._group.leads:
+                self._progress.show(done, len(indices), "mean and colours")
+        self._progress.close()
+        try:
+            return gatherer.result()
+        except ValueError as error:
+            raise TrainingError(str(error)) from None
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> State:
+        """Trains to the end, or until asked to stop; the state it ends in.
+
+        Raises:
+            TrainingError: the training could not go on; the last checkpoint is whole.
+        """
+        if not self._group.leads:
+            with self._signals():
+                return self._trained(None)
+        self.run_directory.clear_stop()
+        self.run_directory.forget_after(self.trainer.step)
+        recorder = Recorder(
+            self.run_directory, self.trainer, self._progress, best=self._best, classes=len(self.splits.train.classes)
+        )
+        state: State = "failed"
+        message = "ended by an error in the program"
+        try:
+            with self._signals(), self._explained():
+                state, message = self._trained(recorder), ""
+        except TrainingError as error:
+            message = str(error)
+            raise
+        finally:
+            recorder.close(state, message)
+            self.run_directory.release()
+        return state
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns what the world can do to a training into one line."""
+        try:
+            yield
+        except NotFiniteError as error:
+            raise TrainingError(
+                f"{error}. The last checkpoint is from before; start again with a smaller {option('learning_rate')}, "
+                f"with a warm-up, or with {option('precision')} float32"
+            ) from None
+        except UnreadableImageError as error:
+            raise TrainingError(_ended_by(error)) from None
+        except LoaderError as error:
+            raise TrainingError(str(error)) from None
+        except OSError as error:
+            raise TrainingError(f"cannot write to {self.run_directory.path}: {explained(error)}") from None
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            raise TrainingError(
+                does_not_fit(
+                    self.network,
+                    self.machine,
+                    self.config.batch,
+                    self._group.size,
+                    available_bytes(self.machine.device),
+                )
+            ) from None
+
+    def _trained(self, recorder: Recorder | None) -> State:
+        trainer, config = self.trainer, self.config
+        validate_every = max(1, round(config.validate_every * trainer.steps_per_epoch))
+        probe = self._probe() if recorder and config.probes else None
+        moments = probes.schedule(trainer.steps, config.probes)
+        if recorder:
+            recorder.unreadable(tuple(self._unreadable))
+        if trainer.step == 0:
+            if recorder and probe:
+                recorder.probe(probe)
+            self._save()
+        saved_at, stopping = time.monotonic(), False
+        reader = batches(
+            self.batches,
+            self.batches.places(trainer.step, trainer.steps),
+            workers=self.machine.workers,
+            pin=self.machine.on_cuda,
+        )
+        with contextlib.closing(recorder.heart.waited_for(reader) if recorder else reader) as incoming:
+            for step in trainer.train(incoming):
+                if step.unreadable and config.on_unreadable == "stop":
+                    raise UnreadableImageError(*step.unreadable[0].split(": ", 1))
+                validates = step.step % validate_every == 0 or step.step == trainer.steps
+                if recorder:
+                    recorder.step(step, last=validates)
+                    if config.layers_every and step.step % config.layers_every == 0:
+                        recorder.layers()
+                    if probe and step.step in moments:
+                        recorder.probe(probe)
+                if validates:
+                    self._validate(recorder)
+                if validates or time.monotonic() - saved_at > config.checkpoint_minutes * 60:
+                    self._save()
+                    saved_at = time.monotonic()
+                stopping = self._group.agreed(self._asked_to_stop())
+                if stopping or trainer.finished:
+                    break
+        if stopping and not trainer.finished:
+            self._save()
+            self._say(f"stopped after step {trainer.step:,} as asked; go on with --resume {self.run_directory.path}")
+            return "stopped"
+        best = f"; best top-1 {self._best['top1']:.2%} at step {self._best['step']:,}" if self._best else ""
+        self._say(f"finished after step {trainer.step:,}{best}")
+        return "finished"
+
+    # --- what happens between steps ----------------------------------------------------------------------------------
+
+    def _validate(self, recorder: Recorder | None) -> None:
+        begun = time.monotonic()
+        try:
+            found = evaluate(
+                self.trainer.scores,
+                self.splits.val,
+                self.preprocessing,
+                device=self.machine.device,
+                batch=TEST_BATCH * self._group.size,
+                workers=self.machine.workers,
+                share=self._group.share,
+            )
+        except ValueError as error:
+            raise TrainingError(f"validation: {error}") from None
+        dropped = self.trainer.validated(1 - found.top1)
+        self._results = {"step": self.trainer.step, **headline(found)}
+        is_best = not self._best or found.top1 > self._best["top1"]
+        if is_best:
+            self._best = dict(self._results)
+        if recorder:
+            took = time.monotonic() - begun
+            recorder.validation(found, best=self._best, is_best=is_best, dropped=dropped, took=took)
+
+    def _probe(self) -> probes.Probe:
+        """Over the first validation pictures that can be read; the very first is also kept to be looked at."""
+        squares: list[np.ndarray[Any, Any]] = []
+        for index in range(len(self.splits.val)):
+            with contextlib.suppress(UnreadableImageError):
+                squares.append(squared(self.splits.val, index, self.geometry.side))
+            if len(squares) == probes.PICTURES:
+                break
+        if not squares:
+            raise TrainingError("no validation picture can be read")
+        top, left = self.geometry.centre
+        crops = np.stack(squares)[:, top : top + self.geometry.height, left : left + self.geometry.width].copy()
+        picture = Image.fromarray(crops[0])
+        replace_atomically(self.run_directory.probe_picture_path, lambda file: picture.save(file, "PNG"))
+        return probes.Probe(self.network, self.preprocessing.inputs(torch.from_numpy(crops), top, left))
+
+    def _save(self) -> None:
+        if not self._group.leads:
+            return
+        run, trainer = self.run_directory, self.trainer
+        checkpoints.save(
+            run.last,
+            checkpoints.Checkpoint(
+                network=self.network,
+                classes=tuple(self.splits.train.classes),
+                preprocessing=self.preprocessing,
+                weights=trainer.weights(),
+                config=self.config.as_json(),
+                results=self._results,
+                training=trainer.state() | {"best": self._best, "statistics": self.statistics.as_data()},
+            ),
+        )
+        if self._best and self._best["step"] == trainer.step:
+            checkpoints.link(run.last, run.best)
+
+    # --- stopping and saying -----------------------------------------------------------------------------------------
+
+    def _asked_to_stop(self) -> bool:
+        return self._stop_signal is not None or (self._group.leads and self.run_directory.stop_requested())
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and Ctrl-C end the training after the step at hand, with a checkpoint; a second one ends it now."""
+
+        def remember(number: int, _frame: object) -> None:
+            if self._stop_signal is not None:
+                raise KeyboardInterrupt
+            self._stop_signal = number
+
+        before = {number: signal.signal(number, remember) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _say(self, text: str) -> None:
+        if self._group.leads:
+            say(self.run_directory, self._progress, text)
+
+
+def _ended_by(error: UnreadableImageError) -> str:
+    return f"{error}; with {option('on_unreadable')} skip such pictures are left out and counted"

@@ -1,0 +1,66 @@
+"""Small trainings for tests: a folder of pictures that a tiny AlexNet can tell apart in seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+SIDE = 80
+
+TINY = {
+    "network": "alexnet-2012@67",
+    "hidden": "32",
+    "side": "76",
+    "batch": "8",
+    "optimiser": "sgd-2012",
+    "initialisation": "he-behind-conv1",
+    "mean": "channel",
+    "learning-rate": "0.02",
+    "fused-lrn": "off",  # compiling takes longer than the training
+    "precision": "float32",
+    "threads": "1",
+    "layers-every": "5",
+    "probes": "6",
+}
+
+
+def folder_of_pictures(root: Path, *, classes: int = 3, per_class: int = 16, val: int = 4) -> Path:
+    """``train/`` and ``val/`` with a folder per class; classes differ in colour and direction of stripes."""
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[0:SIDE, 0:SIDE]
+    for split, count in (("train", per_class), ("val", val)):
+        for label in range(classes):
+            folder = root / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                angle = np.pi * label / classes + random.normal(0, 0.1)
+                wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) / 3 + random.uniform(0, 6))
+                colour = np.roll([90, 20, -60], label)
+                pixels = 128 + wave[..., None] * colour + random.normal(0, 20, (SIDE, SIDE, 3))
+                Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / f"{number:03}.png")
+    return root
+
+
+def options(**changes: object) -> list[str]:
+    """Options of `python -m alexnet train` for a tiny network, with some changed."""
+    chosen = TINY | {name.replace("_", "-"): str(value) for name, value in changes.items()}
+    return ["--unit-variance", *(part for name, value in chosen.items() for part in (f"--{name}", value))]
+
+
+def train(*arguments: object, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "alexnet", "train", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from alexnet import checkpoints
+from alexnet.build import build
+from alexnet.checkpoints import Checkpoint, CheckpointError
+from alexnet.data.preprocessing import Geometry, Preprocessing
+from alexnet.serial import DamagedNetworkError, network_as_data, network_from_data
+from alexnet.zoo import NETWORKS, network_from
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NETWORK = network_from("alexnet-2012@67").adapted(classes=3, hidden=8)
+
+
+def checkpoint(**changes: Any) -> Checkpoint:
+    torch.manual_seed(0)
+    made = Checkpoint(
+        network=NETWORK,
+        classes=("ape", "bee", "cat"),
+        preprocessing=Preprocessing(Geometry(76, 67, 67), torch.rand(3, 76, 76), torch.ones(3, 1, 1)),
+        weights=build(NETWORK).state_dict(),
+        config={"data": "somewhere"},
+        results={"top1": 0.5},
+        training={"step": 7, "optimiser": {"momentum_buffer": {"conv1.weight": torch.rand(96, 3, 11, 11)}}},
+    )
+    return dataclasses.replace(made, **changes)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_survives_as_plain_data(name: str) -> None:
+    network = network_from(name)
+    assert network_from_data(json.loads(json.dumps(network_as_data(network)))) == network
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.pop("layers"),
+        lambda data: data["layers"][0][1].update(kind="transformer"),
+        lambda data: data["layers"][0][1].update(kernel=-1),
+        lambda data: data["layers"][0][1].update(colour="blue"),
+        lambda data: data.update(layers=7),
+        lambda data: data.update(input_shape=[3, 5, 5]),
+        lambda data: data.update(extra=1),
+    ],
+)
+def test_a_damaged_network_is_refused(damage: Any) -> None:
+    data = network_as_data(NETWORK)
+    damage(data)
+    with pytest.raises(DamagedNetworkError, match="damaged"):
+        network_from_data(data)
+
+
+def test_a_network_that_is_no_network() -> None:
+    for data in (None, 3, [], "x"):
+        with pytest.raises(DamagedNetworkError):
+            network_from_data(data)
+
+
+def test_a_checkpoint_comes_back_whole(tmp_path: Path) -> None:
+    saved = checkpoint()
+    checkpoints.save(tmp_path / "x.pt", saved)
+    loaded = checkpoints.load(tmp_path / "x.pt")
+    assert loaded.network == NETWORK
+    assert loaded.classes == saved.classes
+    assert loaded.preprocessing.geometry == saved.preprocessing.geometry
+    assert torch.equal(loaded.preprocessing.mean, saved.preprocessing.mean)
+    assert loaded.weights.keys() == saved.weights.keys()
+    assert all(torch.equal(loaded.weights[name], saved.weights[name]) for name in saved.weights)
+    assert (loaded.config, loaded.results) == (saved.config, saved.results)
+    assert loaded.training is not None
+    assert loaded.training["step"] == 7
+
+
+def test_a_second_name_is_the_same_checkpoint_and_stays_when_the_first_changes(tmp_path: Path) -> None:
+    checkpoints.save(tmp_path / "last.pt", checkpoint())
+    checkpoints.link(tmp_path / "last.pt", tmp_path / "best.pt")
+    checkpoints.save(tmp_path / "last.pt", checkpoint(results={"top1": 0.1}))
+    checkpoints.link(tmp_path / "last.pt", tmp_path / "other.pt")
+    assert checkpoints.load(tmp_path / "best.pt").results == {"top1": 0.5}
+    assert checkpoints.load(tmp_path / "other.pt").results == {"top1": 0.1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt", "other.pt"]
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (open, ("/tmp/never-made-by-a-checkpoint", "w"))  # noqa: S108
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not a checkpoint that can be read"),
+        (b"not a checkpoint", "is not a checkpoint that can be read"),
+        (pickle.dumps(Bomb()), "is not a checkpoint that can be read"),
+        (pickle.dumps({"format": "x"}), "is not a checkpoint"),
+    ],
+)
+def test_files_that_are_no_checkpoints(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "x.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        checkpoints.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
+    from pathlib import Path
+
+    torch.save({"format": checkpoints.FORMAT, "network": Bomb()}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError):
+        checkpoints.load(tmp_path / "x.pt")
+    assert not Path("/tmp/never-made-by-a-checkpoint").exists()  # noqa: S108
+
+
+def test_any_beginning_of_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    checkpoints.save(path, checkpoint())
+    whole = path.read_bytes()
+    for length in (1, 4, 100, len(whole) // 2, len(whole) - 100, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError):
+            checkpoints.load(path)
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        checkpoints.load(tmp_path / "nowhere.pt")
+
+
+def changed(path: Path, **values: Any) -> None:
+    content = torch.load(path, weights_only=True)
+    torch.save(content | values, path)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"format": "other"}, "lacks format"),
+        ({"classes": 5}, "is damaged"),
+        ({"preprocessing": {}}, "it lacks"),
+        ({"network": {}}, "is damaged"),
+        (
+            {"weights": {"conv1.weight": torch.zeros(1)}},
+            r"conv1.weight is \(1,\), not \(96, 3, 11, 11\); conv1.bias is",
+        ),
+        ({"weights": {}}, "conv1.weight is missing"),
+    ],
+)
+def test_a_checkpoint_with_something_wrong_names_it(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    path = tmp_path / "x.pt"
+    checkpoints.save(path, checkpoint())
+    changed(path, **values)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoints.load(path)
