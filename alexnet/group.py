@@ -13,7 +13,7 @@ from torch import distributed
 from alexnet.data.loading import Share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,15 @@ class Group:
         answers = [answer]
         distributed.broadcast_object_list(answers, src=0)
         return answers[0]
+
+    def gathered(self, texts: Iterable[str]) -> tuple[str, ...]:
+        """The texts of all processes, in every process."""
+        mine = tuple(texts)
+        if self.size == 1:
+            return mine
+        parts: list[tuple[str, ...]] = [()] * self.size
+        distributed.all_gather_object(parts, mine)
+        return tuple(text for part in parts for text in part)
 
     def wait(self) -> None:
         """Until every process has come here."""

@@ -52,7 +52,7 @@ PRESETS = (
         "quick",
         "Both towers at 131×131 with narrow fully connected layers: small enough for two CPU cores.",
         "On Imagenette top-1 80.5 % with the centre crop and 81.9 % with ten crops: 67 % after 10 of the 60 epochs, "
-        "78 % after 30.  The built-in pictures: 79 % after 3 epochs, 95 % after 9, in four minutes.",
+        "78 % after 30.  The built-in pictures: 79 % after 3 epochs, 95 % after 9, in four minutes and a half.",
         "A laptop's CPU: 36 minutes for Imagenette on 2 cores with bfloat16 (AMX), about 320 pictures a second.",
         "python -m alexnet pack FOLDER PACK --side 148 && python -m alexnet train PACK --preset quick",
         {

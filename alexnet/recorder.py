@@ -14,6 +14,8 @@ from alexnet.events import Events
 from alexnet.watch import FlatLoss, Heart
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from alexnet.evaluate import Evaluation
     from alexnet.probes import Probe
     from alexnet.progress import Progress
@@ -34,7 +36,6 @@ class Recorder:
         self._flat = FlatLoss(classes)
         self._window: list[Step] = []
         self._every = max(1, trainer.steps // RECORDS)
-        self._unreadable: dict[str, None] = {}
         self._reported = 0
         self.speed = 0.0
         """Pictures a second, smoothed."""
@@ -75,7 +76,6 @@ class Recorder:
     def step(self, record: Step, *, last: bool) -> None:
         """One step; `last` before a validation, so that no record spans one."""
         self._window.append(record)
-        self.unreadable(record.unreadable)
         self._warn("flat", self._flat.warning(record.loss))
         if last or len(self._window) >= self._every:
             self._write_window()
@@ -156,20 +156,15 @@ class Recorder:
             + (f"; learning rate now {trainer.learning_rate(step):g}" if dropped else "")
             + (f"; {self.speed:.0f} images/s" if self.speed else "")
         )
-        self.unreadable(found.unreadable)
-        self._report_unreadable()
 
     # --- trouble -----------------------------------------------------------------------------------------------------
 
-    def unreadable(self, faults: tuple[str, ...]) -> None:
-        """Remembers pictures that could not be read, each once."""
-        self._unreadable |= dict.fromkeys(faults)
-
-    def _report_unreadable(self) -> None:
-        count = len(self._unreadable)
-        if count == self._reported:
+    def unreadable(self, faults: Iterable[str]) -> None:
+        """Says which pictures could not be read so far, where there are more than the last time."""
+        shown = list(dict.fromkeys(faults))
+        if len(shown) == self._reported:
             return
-        self._reported, shown = count, list(self._unreadable)
+        count = self._reported = len(shown)
         were = "picture was" if count == 1 else "pictures were"
         self.say(f"{count} {were} unreadable and skipped: {'; '.join(shown[:5])}" + ("; …" if count > 5 else ""))
         self._run.append_metrics(

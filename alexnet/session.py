@@ -86,7 +86,7 @@ class Session:
         self._stop_signal: int | None = None
         self._best: dict[str, Any] = {}
         self._results: dict[str, Any] = {}
-        self._unreadable: list[str] = []
+        self._unreadable: dict[str, None] = {}
 
         self.splits = open_data(config.data, val_fraction=config.val_fraction, seed=config.seed)
         self.network = config.described_network(len(self.splits.train.classes))
@@ -199,7 +199,7 @@ class Session:
             except UnreadableImageError as error:
                 if self.config.on_unreadable == "stop":
                     raise TrainingError(_ended_by(error)) from None
-                self._unreadable.append(str(error))
+                self._unreadable.setdefault(str(error))
             if self._group.leads:
                 self._progress.show(done, len(indices), "mean and colours")
         self._progress.close()
@@ -271,8 +271,6 @@ class Session:
         validate_every = max(1, round(config.validate_every * trainer.steps_per_epoch))
         probe = self._probe() if recorder and config.probes else None
         moments = probes.schedule(trainer.steps, config.probes)
-        if recorder:
-            recorder.unreadable(tuple(self._unreadable))
         if trainer.step == 0:
             if recorder and probe:
                 recorder.probe(probe)
@@ -288,6 +286,7 @@ class Session:
             for step in trainer.train(incoming):
                 if step.unreadable and config.on_unreadable == "stop":
                     raise UnreadableImageError(*step.unreadable[0].split(": ", 1))
+                self._unreadable |= dict.fromkeys(step.unreadable)
                 validates = step.step % validate_every == 0 or step.step == trainer.steps
                 if recorder:
                     recorder.step(step, last=validates)
@@ -327,6 +326,7 @@ class Session:
             )
         except ValueError as error:
             raise TrainingError(f"validation: {error}") from None
+        unreadable = self._group.gathered((*self._unreadable, *found.unreadable))
         dropped = self.trainer.validated(1 - found.top1)
         self._results = {"step": self.trainer.step, **headline(found)}
         is_best = not self._best or found.top1 > self._best["top1"]
@@ -335,6 +335,7 @@ class Session:
         if recorder:
             took = time.monotonic() - begun
             recorder.validation(found, best=self._best, is_best=is_best, dropped=dropped, took=took)
+            recorder.unreadable(unreadable)
 
     def _probe(self) -> probes.Probe:
         """Over the first validation pictures that can be read; the very first is also kept to be looked at."""

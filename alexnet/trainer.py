@@ -38,8 +38,9 @@ class NotFiniteError(ArithmeticError):
 class Step(NamedTuple):
     """What one optimiser step says of itself, over all processes.
 
-    `step` counts from 1; `loss` is the mean cross-entropy in nats over the pictures that could be read, `correct` how
-    many of these the network had right before the step; `waited` are the seconds spent waiting for pictures.
+    `step` counts from 1; `loss` is the mean cross-entropy in nats, label smoothing included, over the `pictures` that
+    could be read, and `correct` how many of these the network had right before the step; `seconds` is how long it took,
+    `waited` of them for pictures.
     """
 
     step: int

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +29,15 @@ TINY = {
     "layers-every": "5",
     "probes": "6",
 }
+
+
+def imagenette() -> Path:
+    """The archive of real photographs that some tests need; without it they skip, saying why."""
+    folder = Path(os.environ.get("ALEXNET_TEST_DATA") or ROOT.parent / "shared" / "data")
+    archive = folder / "imagenette2-224.tar"
+    if not archive.exists():
+        pytest.skip(f"no photographs: {archive.name} is neither in ../shared/data nor in $ALEXNET_TEST_DATA")
+    return archive
 
 
 def folder_of_pictures(root: Path, *, classes: int = 3, per_class: int = 16, val: int = 4) -> Path:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import random
 import struct
@@ -20,6 +19,7 @@ from PIL import Image, ImageOps
 
 from alexnet.data import images
 from alexnet.data.images import FORMATS, MAX_PIXELS, SUFFIXES, UnreadableImageError, decode, square
+from tests.training import imagenette
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -27,10 +27,7 @@ RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 @pytest.fixture(scope="module")
 def photographs() -> list[bytes]:
     """Twelve JPEG files from Imagenette, 224×224."""
-    folder = Path(os.environ.get("ALEXNET_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
-    archive = folder / "imagenette2-224.tar"
-    if not archive.exists():
-        pytest.skip(f"no photographs: {archive.name} is neither in ../shared/data nor in $ALEXNET_TEST_DATA")
+    archive = imagenette()
     with tarfile.open(archive) as tar:
         files = islice((member for member in tar if member.isfile()), 12)
         return [stream.read() for member in files if (stream := tar.extractfile(member))]

@@ -25,6 +25,7 @@ from alexnet.data import pack
 from alexnet.data.images import UnreadableImageError, decode, square
 from alexnet.data.pack import PackSource, open_pack, verify_pack, write_pack
 from alexnet.data.sources import DataError, Splits, open_data
+from tests.training import imagenette
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,10 +60,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source = Path(os.environ.get("ALEXNET_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
-    archive = source / "imagenette2-224.tar"
-    if not archive.exists():
-        pytest.skip(f"no photographs: {archive.name} is neither in ../shared/data nor in $ALEXNET_TEST_DATA")
+    archive = imagenette()
     folder = tmp_path_factory.mktemp("photographs")
     with tarfile.open(archive) as tar:
         files = (member for member in tar if member.isfile())
