@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 _TYPES = get_type_hints(TrainConfig)
+_GROUPS = {
+    "epochs": ("recipe", "Defaults are those of paper-2012; a preset has its own."),
+    "side": ("pictures", "From files to the network's input."),
+    "validate_every": ("run", "What is done and written on the way."),
+    "device": ("machine", "auto takes what is fastest here, and the log says what that was."),
+}
+"""Where the groups of options begin, in the order of the config's fields."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,9 +58,12 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--preset", metavar="NAME", help=f"recipe: {', '.join(p.name for p in PRESETS)} (default: paper-2012)"
     )
+    group: argparse._ArgumentGroup = train.add_argument_group("network")
     for field in dataclasses.fields(TrainConfig):
+        if field.name in _GROUPS:
+            group = train.add_argument_group(*_GROUPS[field.name])
         if field.name not in {"data", "preset"}:
-            _add_field(train, field)
+            _add_field(group, field)
 
     evaluate = verbs.add_parser("evaluate", help="top-1, top-5, per class, confusions and mistakes of a checkpoint")
     evaluate.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a checkpoint, or a run directory")
@@ -83,24 +93,28 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_field(train: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
+def _add_field(group: argparse._ArgumentGroup, field: dataclasses.Field[Any]) -> None:
     """A value of the recipe as an option; without a default, so that a preset's value stays where none is given."""
     kind, about = _TYPES[field.name], field.metadata["about"]
     name, choices = option(field.name), get_args(kind)
-    about = f"{about} (default: {_shown(field.default)})".replace("%", "%%")
+    if field.default is not None:
+        about = f"{about} (default: {_shown(field.default)})"
+    about = about.replace("%", "%%")
     if kind is bool:
-        train.add_argument(name, action=argparse.BooleanOptionalAction, default=None, help=about)
+        group.add_argument(name, action=argparse.BooleanOptionalAction, default=None, help=about)
     elif choices and all(isinstance(choice, str) for choice in choices):
-        train.add_argument(name, choices=choices, default=None, help=about)
+        group.add_argument(name, choices=choices, default=None, help=about)
     else:
         plain = next((choice for choice in choices if choice is not type(None)), kind)
-        train.add_argument(
+        group.add_argument(
             name, type=plain, default=None, metavar={int: "N", float: "X", str: "TEXT"}[plain], help=about
         )
 
 
 def _shown(value: object) -> str:
-    return {None: "chosen", True: "yes", False: "no"}.get(value, str(value))  # type: ignore[call-overload, no-any-return]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _sides(text: str) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ PRESETS = (
     Preset(
         "modern",
         "What trains the same network well today: He initialisation, unit variance, warm-up and a cosine.",
-        "Leaves the plateau within the first epoch.  Not yet run on ImageNet by us, so no figure is promised.",
+        "Not yet run on ImageNet by us, so no figure is promised; `quick` is much the same recipe, smaller.",
         "ImageNet, one GPU or several through torchrun.",
         "python -m alexnet train IMAGENET --preset modern",
         {
