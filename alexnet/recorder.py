@@ -178,8 +178,13 @@ class Recorder:
 
 
 def say(run: RunDirectory, progress: Progress, text: str) -> None:
-    """A line for whoever watches, and for log.txt where the run directory is there already."""
+    """A line for whoever watches, and for log.txt."""
     progress.say(text)
+    write_log(run, text)
+
+
+def write_log(run: RunDirectory, text: str) -> None:
+    """A line for log.txt, with the time, where the run directory is there already."""
     if run.path.is_dir():
         with contextlib.suppress(OSError), run.log_path.open("a", encoding="utf-8") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")

@@ -22,7 +22,7 @@ from alexnet.data.sources import open_data
 from alexnet.errors import UserError
 from alexnet.evaluate import evaluate, headline
 from alexnet.machine import available_bytes, check_memory, chosen, does_not_fit, ran_out_of_memory
-from alexnet.recorder import Recorder, say
+from alexnet.recorder import Recorder, say, write_log
 from alexnet.runs import FORMAT, RunDirectory, RunError, explained, replace_atomically
 from alexnet.trainer import NotFiniteError, Trainer
 
@@ -90,6 +90,8 @@ class Session:
 
         self.splits = open_data(config.data, val_fraction=config.val_fraction, seed=config.seed)
         self.network = config.described_network(len(self.splits.train.classes))
+        if group.leads:  # before kernels are compiled, which can take half a minute the first time
+            progress.say(self.splits.description)
         self.machine = chosen(
             config,
             self.network,
@@ -102,7 +104,8 @@ class Session:
         if not resumed and group.leads:
             self.run_directory = RunDirectory.create(run.path, self._record())
         group.wait()
-        self._say(self.splits.description)
+        if group.leads:
+            write_log(self.run_directory, self.splits.description)
         for warning in self.splits.warnings:
             self._say(f"note: {warning}")
         self._say("; ".join(f"{what}: {which}" for what, which in self.machine.report().items()))

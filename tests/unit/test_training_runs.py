@@ -500,15 +500,32 @@ def assert_same_steps(first: RunDirectory, second: RunDirectory) -> None:
     assert moved > 5e-3
 
 
+def train_together(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """`train` in two processes, as torchrun starts them."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.run(
+        [*launch, "-m", "alexnet", "train", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_processes_report_each_others_unreadable_pictures(torn: Path, tmp_path: Path) -> None:
+    done = train_together(torn, "--run-dir", tmp_path / "run", *options(epochs=1))
+    assert done.returncode == 0, done.stderr
+    run = RunDirectory.open(tmp_path / "run")
+    assert [record["count"] for record in run.metrics() if record["kind"] == "unreadable"] == [2]
+    assert next(record["pictures"] for record in run.metrics() if record["kind"] == "val") == 11
+
+
 def test_two_processes_take_the_steps_of_one(pictures: Path, tmp_path: Path) -> None:
     recipe = options(max_steps=10, dropout=0.0, seed=3, **GENTLE)
     alone = train(pictures, "--run-dir", tmp_path / "one", *recipe)
     assert alone.returncode == 0, alone.stderr
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, "-m", "alexnet", "train", str(pictures), "--run-dir", str(tmp_path / "two"), *recipe]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
-    )
+    done = train_together(pictures, "--run-dir", tmp_path / "two", *recipe)
     assert done.returncode == 0, done.stderr
     one, two = (RunDirectory.open(tmp_path / name) for name in ("one", "two"))
     assert_same_steps(one, two)
