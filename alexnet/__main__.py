@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from alexnet.commandline import Parser, status
+from alexnet.commandline import Parser, status, write_utf8
 from alexnet.config import ConfigError, TrainConfig, option
-from alexnet.data.sources import DataError
+from alexnet.data.images import UnreadableImageError
+from alexnet.data.sources import BUILT_IN, DataError
 from alexnet.errors import UserError
 from alexnet.presets import PRESETS, configured
 from alexnet.progress import Progress
@@ -65,20 +67,30 @@ def parser() -> argparse.ArgumentParser:
         if field.name not in {"data", "preset"}:
             _add_field(group, field)
 
-    evaluate = verbs.add_parser("evaluate", help="top-1, top-5, per class, confusions and mistakes of a checkpoint")
+    evaluate = verbs.add_parser(
+        "evaluate",
+        help="top-1, top-5, per class, confusions and mistakes of a checkpoint",
+        description="Looks at pictures through a checkpoint, with the preprocessing it was trained with. Data that is "
+        "not split into train/ and val/ is split as the checkpoint's training did; --all takes every picture instead, "
+        "for a test set or a folder val/ by itself.",
+    )
     evaluate.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a checkpoint, or a run directory")
     evaluate.add_argument("data", metavar="DATA", help="as for train; its validation part is looked at")
+    evaluate.add_argument("--all", action="store_true", help="every picture, not only those kept for validation")
     evaluate.add_argument("--ten-crop", action="store_true", help="average ten crops (paper, section 4.1)")
     evaluate.add_argument(
         "--sides", type=_sides, default=(), metavar="S,S,…", help="average several short sides (VGG, section 4.2)"
     )
     evaluate.add_argument("--json", action="store_true", help="everything as JSON, confusions and mistakes too")
     evaluate.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:1")
-    evaluate.add_argument("--precision", default="float32", choices=["float32", "bfloat16", "float16"])
+    evaluate.add_argument(
+        "--precision",
+        default="float32",
+        choices=["float32", "bfloat16", "float16"],
+        help="number format of the products (default: float32)",
+    )
     evaluate.add_argument("--batch", type=int, default=64, metavar="N", help="pictures at a time (default: 64)")
     evaluate.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read pictures")
-    evaluate.add_argument("--val-fraction", type=float, default=0.1, metavar="X", help="as it was for train")
-    evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="as it was for train")
 
     pack = verbs.add_parser("pack", help="decode and resize pictures once, to read them at memory speed ever after")
     pack.add_argument("data", metavar="DATA", help="as for train")
@@ -133,10 +145,11 @@ def _train(options: argparse.Namespace) -> int:
         for field in dataclasses.fields(TrainConfig)
         if (value := getattr(options, field.name)) is not None
     }
+    signal.signal(signal.SIGTERM, _interrupt)  # until the training itself listens
     if options.resume is None:
         if options.data is None:
             raise ConfigError("no data named: give a folder of pictures, a CIFAR archive, a pack, or built-in")
-        preset, data = changes.pop("preset", "paper-2012"), changes.pop("data")
+        preset, data = changes.pop("preset", "paper-2012"), _lasting(changes.pop("data"))
         config = configured(preset, data, **changes)
         path = options.run_dir or new_path(RUNS, f"{preset}-{config.network.replace('@', '-').replace(':', '-')}")
 
@@ -146,6 +159,8 @@ def _train(options: argparse.Namespace) -> int:
     progress = Progress("train")
     with joined_group(changes.get("device", "auto")) as group:
         if options.resume is not None:
+            if "data" in changes:
+                changes["data"] = _lasting(changes["data"])
             training = session.resume(options.resume, changes, group, progress)
         else:
             training = session.begin(config, path, group, progress)
@@ -167,12 +182,21 @@ def _evaluate(options: argparse.Namespace) -> int:
         precision=options.precision,
         batch=options.batch,
         workers=options.workers,
-        val_fraction=options.val_fraction,
-        seed=options.seed,
+        everything=options.all,
+        say=lambda text: print(text, file=sys.stderr),
         seen=Progress("evaluate").show,
     )
     print(json.dumps(found.as_data(), ensure_ascii=False, indent=2) if options.json else _table(found))
     return 0
+
+
+def _lasting(data: str) -> str:
+    """A name of the data that means the same from any folder, since a run may be resumed from another."""
+    return data if data == BUILT_IN or not Path(data).exists() else str(Path(data).resolve())
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _table(found: Evaluation) -> str:
@@ -205,26 +229,36 @@ def _pack(options: argparse.Namespace) -> int:
     splits = open_data(options.data, val_fraction=options.val_fraction, seed=options.seed)
     print(splits.description)
     progress = Progress("pack")
+    notes: dict[str, None] = {}
+    skipped: dict[str, int] = {}
     for state in write_pack(
         splits, options.out, side=options.side, workers=options.workers, on_unreadable=options.on_unreadable
     ):
         progress.show(state.done, state.total, f"{state.split}, {state.skipped} skipped")
+        skipped[state.split] = state.skipped
         if state.note:
-            progress.say(state.note)
+            notes.setdefault(state.note)
     progress.close()
-    print(f"packed into {options.out}; train with: python -m alexnet train {options.out}")
+    for note in notes:
+        print(note)
+    if missing := sum(skipped.values()):
+        print(f"{missing} unreadable picture{'s' * (missing != 1)} left out; {options.out}/pack.json names them")
+    print(f"{options.out} holds pictures of {options.side}×{options.side} pixels; train with a --side of at most that")
     return 0
 
 
 def _presets(_options: argparse.Namespace) -> int:
     for preset in PRESETS:
         print(f"{preset.name}: {preset.purpose}\n  expect    {preset.expect}\n  hardware  {preset.hardware}")
-        print(f"  command   {preset.command}\n")
+        print(f"  command   {preset.command}")
+        changes = ", ".join(f"{option(name)} {_shown(value)}" for name, value in preset.changes.items())
+        print(f"  values    {changes or 'the defaults of train'}\n")
     return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
+    write_utf8()
     options = parser().parse_args(arguments)
     verbs: dict[str, Callable[[argparse.Namespace], int]] = {
         "train": _train,
@@ -232,7 +266,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "pack": _pack,
         "presets": _presets,
     }
-    return status(f"python -m alexnet {options.verb}", lambda: verbs[options.verb](options), (UserError, DataError))
+    return status(
+        f"python -m alexnet {options.verb}",
+        lambda: verbs[options.verb](options),
+        (UserError, DataError, UnreadableImageError),
+    )
 
 
 if __name__ == "__main__":

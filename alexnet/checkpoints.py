@@ -69,8 +69,11 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     try:
         replace_atomically(path, lambda file: torch.save(content, file))
     except RuntimeError as error:  # torch's writer wraps what the system said
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, (OSError, KeyboardInterrupt)):
+                raise cause from None
+            cause = cause.__context__
         raise OSError(str(error)) from error
 
 
@@ -98,8 +101,7 @@ def load(path: Path) -> Checkpoint:
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}") from None
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} is not a checkpoint that can be read: {reason}") from None
+        raise CheckpointError(f"{path} is not a checkpoint that can be read: {_reason(error)}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of this project: it lacks format = {FORMAT!r}")
     try:
@@ -118,6 +120,16 @@ def load(path: Path) -> Checkpoint:
             raise
         missing = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"{path} is damaged: {missing}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Why torch could not read a file, without its advice to read it unsafely."""
+    text = str(error).strip()
+    if "weights_only" in text or isinstance(error, pickle.UnpicklingError):
+        return "it is damaged, or holds more than weights and plain values, and nothing in a checkpoint is executed"
+    if isinstance(error, (EOFError, zipfile.BadZipFile)) or "zip archive" in text or "Invalid argument" in text:
+        return "it is damaged or cut off"
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _checked(weights: dict[str, Tensor], network: Network, path: Path) -> dict[str, Tensor]:

@@ -19,23 +19,36 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}  (see {self.prog} --help)\n")
 
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def write_utf8() -> None:
+    """A terminal or file may be set to an encoding without ×, − or σ, which the help has too."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
+
+
 def status(prog: str, action: Callable[[], int], mistakes: tuple[type[Exception], ...]) -> int:
     """Runs a verb; its exit status, or 2 after one line on stderr where the user can mend what went wrong."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal or file may be set to an encoding without ×, − or ─
-            stream.reconfigure(encoding="utf-8")
     try:
         result = action()
         sys.stdout.flush()
     except mistakes as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as interruption:
+        print(f"{prog}: interrupted{interruption}", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:  # the reader, `head` for one, has seen enough; Python must not complain at exit
         _give_up_output()
         return 0
     except OSError as error:
-        print(f"{prog}: the output could not be written: {error.strerror}", file=sys.stderr)
-        _give_up_output()
+        where = f"{error.filename} could not be used" if error.filename else "the output could not be written"
+        print(f"{prog}: {where}: {error.strerror}", file=sys.stderr)
+        if not error.filename:
+            _give_up_output()
         return 2
     return result
 

@@ -116,7 +116,7 @@ class TrainConfig:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise ConfigError(f"{option(name)} must be from {low:g} to {high:g}, got {value:g}")
+                raise ConfigError(f"{option(name)} must be from {_plain(low)} to {_plain(high)}, got {_plain(value)}")
         if not self.data:
             raise ConfigError("no data named: give a folder of pictures, a CIFAR archive, a pack, or built-in")
         if self.jitter_to is not None and self.jitter_to < self.short_side():
@@ -136,8 +136,7 @@ class TrainConfig:
         if self.short_side() < max(height, width):
             raise ConfigError(
                 f"{option('side')} {self.short_side()} is smaller than the network's input {times((height, width))}: "
-                f"crops do not fit; give at least {max(height, width)}, or a smaller network, like "
-                f"{self.network.partition('@')[0]}@{self.short_side()}"
+                f"crops do not fit; give at least {max(height, width)}, or a network with a smaller input, NAME@SIDE"
             )
 
     def described_network(self, classes: int | None = None) -> Network:
@@ -210,6 +209,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "workers": (0, 256),
     "threads": (1, 1_024),
 }
+
+
+def _plain(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def _types() -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from torch import distributed
 
 from alexnet.data.loading import Share
+from alexnet.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -51,8 +52,20 @@ class Group:
 
     def wait(self) -> None:
         """Until every process has come here."""
-        if self.size > 1:
+        if self.size == 1:
+            return
+        try:
             distributed.barrier()
+        except RuntimeError as error:
+            if lost_another(error):
+                raise UserError("another of the processes that train together has ended, and it says why") from None
+            raise
+
+
+def lost_another(error: BaseException) -> bool:
+    """Whether torch's error says that another process of the group is gone."""
+    text = str(error).lower()
+    return isinstance(error, distributed.DistError) or "gloo/transport" in text or "connection closed by peer" in text
 
 
 @contextlib.contextmanager

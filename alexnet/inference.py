@@ -9,9 +9,10 @@ import torch
 
 from alexnet import checkpoints
 from alexnet.build import build
-from alexnet.data.sources import DataError, open_data
+from alexnet.data.sources import DataError, JoinedSource, open_data
 from alexnet.errors import UserError
 from alexnet.evaluate import Crops, Evaluation, evaluate
+from alexnet.machine import named_devices
 from alexnet.runs import RunDirectory
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from alexnet.checkpoints import Checkpoint
+    from alexnet.data.sources import Source
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -67,11 +69,14 @@ def evaluate_checkpoint(
     precision: str = "float32",
     batch: int = 64,
     workers: int = 0,
-    val_fraction: float = 0.1,
-    seed: int = 0,
+    everything: bool = False,
+    say: Callable[[str], None] = lambda _text: None,
     seen: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Evaluation:
     """A checkpoint judged on the validation pictures of some data, with the preprocessing that it was trained with.
+
+    Data that is not split is split as the checkpoint's training did; `everything` takes all its pictures instead.
+    `say` is told what was looked at.
 
     Raises:
         UserError, DataError: no such checkpoint, data or device, or data with other classes.
@@ -79,17 +84,19 @@ def evaluate_checkpoint(
     if batch < 1 or workers < 0:
         raise UserError(f"--batch must be 1 or more and --workers 0 or more, got {batch} and {workers}")
     checkpoint = checkpoints.load(checkpoint_path(path))
-    source = open_data(data, val_fraction=val_fraction, seed=seed).val
+    trained = checkpoint.config
+    splits = open_data(data, val_fraction=trained.get("val_fraction", 0.1), seed=trained.get("seed", 0))
+    source: Source = JoinedSource(splits.train, splits.val) if everything else splits.val
     if tuple(source.classes) != checkpoint.classes:
         raise DataError(_other_classes(checkpoint.classes, tuple(source.classes)))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not all(bool(tensor.isfinite().all()) for tensor in checkpoint.weights.values()):
+        raise UserError(f"{path} holds weights that are no numbers (NaN or infinite): nothing can be seen through it")
+    devices = named_devices(device, checkpoint.network)
+    if len(devices) != 1:
+        raise UserError(f"--device takes one device here, got {device!r}")
+    viewer = Viewer(checkpoint, devices[0], PRECISIONS[precision])
     try:
-        viewer = Viewer(checkpoint, torch.device(device), PRECISIONS[precision])
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device} cannot be used: {str(error).splitlines()[0]}") from None
-    try:
-        return evaluate(
+        found = evaluate(
             viewer.scores,
             source,
             checkpoint.preprocessing,
@@ -102,6 +109,11 @@ def evaluate_checkpoint(
         )
     except ValueError as error:
         raise UserError(str(error)) from None
+    which = f"all {len(source):,} pictures" if everything else f"the {len(source):,} kept for validation"
+    say(f"{splits.description}  Looked at {which}.")
+    for warning in splits.warnings:
+        say(f"note: {warning}")
+    return found
 
 
 def _other_classes(known: tuple[str, ...], found: tuple[str, ...]) -> str:

@@ -71,7 +71,7 @@ def chosen(config: TrainConfig, network: Network, *, in_memory: bool, local_rank
     Raises:
         ConfigError: a device that is not here, or a choice that was forced and cannot be had.
     """
-    devices = _devices(config.device, network, local_rank, world)
+    devices = named_devices(config.device, network, local_rank, world)
     cuda = devices[0].type == "cuda"
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -89,7 +89,12 @@ def chosen(config: TrainConfig, network: Network, *, in_memory: bool, local_rank
     )
 
 
-def _devices(text: str, network: Network, local_rank: int, world: int) -> tuple[torch.device, ...]:
+def named_devices(text: str, network: Network, local_rank: int = 0, world: int = 1) -> tuple[torch.device, ...]:
+    """The one or two devices that a text like ``auto``, ``cuda`` or ``cuda:0,cuda:1`` names.
+
+    Raises:
+        ConfigError: no such device here, or two for a network that has not two towers.
+    """
     if text == "auto":
         text = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
     elif text == "cuda":

@@ -91,6 +91,8 @@ class RunDirectory:
             RunError: there is something else already, or no place to write.
         """
         run = cls(path)
+        if run.path.exists() and not run.path.is_dir():
+            raise RunError(f"cannot write a run to {path}: it is a file; name a new folder")
         if run.config_path.exists():
             raise RunError(f"{path} already holds a run: resume it with --resume {path}, or name another folder")
         if run.path.is_dir() and any(run.path.iterdir()):
@@ -101,8 +103,20 @@ class RunDirectory:
             replace_atomically(run.config_path, _json_bytes(config, indent=2))
             run.lock()
         except OSError as error:
-            raise RunError(f"cannot write a run to {path}: {explained(error)}") from None
+            run.discard()
+            raise RunError(f"cannot write a run to {path}: {explained(error)}; name another folder") from None
         return run
+
+    def discard(self) -> None:
+        """Takes a run away that has not begun: nothing is lost, and the same command can be given again."""
+        self.release()
+        if self.last.exists() or self.metrics_path.exists():
+            return
+        with contextlib.suppress(OSError):
+            for path in (self.config_path, self.log_path, self.status_path, self.probe_picture_path):
+                path.unlink(missing_ok=True)
+            for folder in (self.last.parent, self.probes_path, self.path):
+                folder.rmdir()
 
     @classmethod
     def open(cls, path: Path | str) -> RunDirectory:
@@ -112,6 +126,8 @@ class RunDirectory:
             RunError: there is none.
         """
         run = cls(path)
+        if run.path.is_file():
+            raise RunError(f"{path} is a file: name the run's folder, the one with config.json in it")
         if not run.path.is_dir():
             raise RunError(f"there is no folder {path}, so no run to open")
         if not run.config_path.is_file():
@@ -137,6 +153,8 @@ class RunDirectory:
                 f"by creating the file {self.stop_path}, or name another folder"
             ) from None
         self._lock = descriptor
+        for folder in (self.last.parent, self.probes_path):
+            folder.mkdir(exist_ok=True)
         for left_over in self.path.rglob(".*.part"):  # of a process that was killed while it wrote
             left_over.unlink(missing_ok=True)
 
@@ -219,11 +237,14 @@ class RunDirectory:
     def forget_after(self, step: int) -> None:
         """Drops records of steps that a resumed training takes again, so that each step is there once."""
         kept = b"".join(
-            _json_bytes(record) for record in self._records(self._metrics_bytes()) if record.get("step", 0) <= step
+            _json_bytes(record)
+            for record in self._records(self._metrics_bytes())
+            if isinstance(record.get("step"), int) and record["step"] <= step
         )
         replace_atomically(self.metrics_path, kept)
         for probe in self.probes_path.glob("step-*.npz"):
-            if int(probe.stem.removeprefix("step-")) > step:
+            number = probe.stem.removeprefix("step-")
+            if number.isdecimal() and int(number) > step:
                 probe.unlink()
 
     def _metrics_bytes(self) -> bytes:
@@ -287,7 +308,7 @@ def explained(error: OSError) -> str:
     import errno  # noqa: PLC0415
 
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return "the disk is full; make room and resume: the last checkpoint is whole"
+        return "the disk is full: make room first"
     return error.strerror or str(error)
 
 

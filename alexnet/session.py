@@ -17,10 +17,12 @@ from alexnet import checkpoints, probes
 from alexnet.config import ConfigError, TrainConfig, option
 from alexnet.data.images import UnreadableImageError
 from alexnet.data.loading import LoaderError, TrainingBatches, batches, squared
+from alexnet.data.pack import PackSource
 from alexnet.data.preprocessing import Augmentation, Geometry, Preprocessing, Statistics, StatisticsGatherer
 from alexnet.data.sources import open_data
 from alexnet.errors import UserError
 from alexnet.evaluate import evaluate, headline
+from alexnet.group import lost_another
 from alexnet.machine import available_bytes, check_memory, chosen, does_not_fit, ran_out_of_memory
 from alexnet.recorder import Recorder, say, write_log
 from alexnet.runs import FORMAT, RunDirectory, RunError, explained, replace_atomically
@@ -39,8 +41,8 @@ STATISTICS_PICTURES = 10_000
 """Mean and principal components of colour are taken over all training pictures, or so many, evenly spaced."""
 TEST_BATCH = 64
 
-RESUMABLE = frozenset({"device", "workers", "threads", "checkpoint_minutes"})
-"""What a resumed run may change: where it computes, not what."""
+RESUMABLE = frozenset({"data", "device", "workers", "threads", "checkpoint_minutes"})
+"""What a resumed run may change: where it computes and where its data lies, not what."""
 
 
 class TrainingError(UserError):
@@ -53,7 +55,14 @@ def begin(config: TrainConfig, path: Path, group: Group, progress: Progress) -> 
     Raises:
         UserError, DataError: something does not fit; nothing has been written then.
     """
-    return Session(config, RunDirectory(path), group, progress, resumed=False)
+    session = Session(config, RunDirectory(path), group, progress, resumed=False)
+    try:
+        session.prepare()
+    except BaseException:
+        if group.leads and session.created:
+            session.run_directory.discard()
+        raise
+    return session
 
 
 def resume(path: Path, changes: dict[str, Any], group: Group, progress: Progress) -> Session:
@@ -63,7 +72,10 @@ def resume(path: Path, changes: dict[str, Any], group: Group, progress: Progress
         UserError, DataError: no such run, one in use, a change of what decides the weights, or a damaged checkpoint.
     """
     run = RunDirectory.open(path)
-    config = TrainConfig.from_json(run.config().get("config", {}))
+    try:
+        config = TrainConfig.from_json(run.config().get("config", {}))
+    except ConfigError as error:
+        raise RunError(f"{run.config_path} holds no config: {error}") from None
     for name, value in changes.items():
         if name not in RESUMABLE and getattr(config, name) != value:
             raise RunError(
@@ -73,21 +85,33 @@ def resume(path: Path, changes: dict[str, Any], group: Group, progress: Progress
     config = replace(config, **{name: value for name, value in changes.items() if name in RESUMABLE})
     if group.leads:
         run.lock()
-    return Session(config, run, group, progress, resumed=True)
+    session = Session(config, run, group, progress, resumed=True)
+    session.prepare()
+    return session
 
 
 class Session:
-    """Everything of one training, prepared; `run` trains."""
+    """Everything of one training: `prepare`, then `run`."""
 
     def __init__(
         self, config: TrainConfig, run: RunDirectory, group: Group, progress: Progress, *, resumed: bool
     ) -> None:
         self.config, self.run_directory, self._group, self._progress = config, run, group, progress
+        self._resumed = resumed
+        self.created = False
+        """Whether this process made the run directory."""
         self._stop_signal: int | None = None
         self._best: dict[str, Any] = {}
         self._results: dict[str, Any] = {}
         self._unreadable: dict[str, None] = {}
 
+    def prepare(self) -> None:
+        """Opens the data, builds the network and takes the run directory.
+
+        Raises:
+            UserError, DataError: something does not fit.
+        """
+        config, group, progress = self.config, self._group, self._progress
         self.splits = open_data(config.data, val_fraction=config.val_fraction, seed=config.seed)
         self.network = config.described_network(len(self.splits.train.classes))
         if group.leads:  # before kernels are compiled, which can take half a minute the first time
@@ -100,9 +124,10 @@ class Session:
             world=group.size,
         )
         self._check_sizes()
-        checkpoint = self._last_checkpoint() if resumed else None
-        if not resumed and group.leads:
-            self.run_directory = RunDirectory.create(run.path, self._record())
+        checkpoint = self._last_checkpoint() if self._resumed else None
+        if not self._resumed and group.leads:
+            self.run_directory = RunDirectory.create(self.run_directory.path, self._record())
+            self.created = True
         group.wait()
         if group.leads:
             write_log(self.run_directory, self.splits.description)
@@ -112,6 +137,12 @@ class Session:
 
         _, height, width = self.network.input_shape
         self.geometry = Geometry(config.short_side(), height, width)
+        packed = getattr(self.splits.train, "side", self.geometry.side)
+        if isinstance(self.splits.train, PackSource) and packed < self.geometry.side:
+            self._say(
+                f"note: the pack's pictures have {packed} pixels and this recipe wants {self.geometry.side}, so they "
+                f"are enlarged: pack with --side {self.geometry.side}, or train a smaller network, like --preset quick"
+            )
         before = checkpoint.training if checkpoint is not None else None
         self.statistics = Statistics(**before["statistics"]) if before else self._statistics()
         self.preprocessing = Preprocessing.of(
@@ -137,8 +168,7 @@ class Session:
             self.trainer.load_weights(checkpoint.weights)
             self.trainer.load_state(before)
             self._best, self._results = before["best"], checkpoint.results
-
-    # --- preparing ---------------------------------------------------------------------------------------------------
+        self._film = self._probe() if group.leads and config.probes else None
 
     def _check_sizes(self) -> None:
         config, pictures, world = self.config, len(self.splits.train), self._group.size
@@ -159,10 +189,32 @@ class Session:
 
     def _last_checkpoint(self) -> Checkpoint | None:
         run = self.run_directory
+        began_with = run.config().get("data", {})
+        for split, source in (("train", self.splits.train), ("val", self.splits.val)):
+            if began_with.get(split, len(source)) != len(source):
+                raise RunError(
+                    f"{run.path} began with {began_with[split]:,} pictures in {split} and {self.config.data} now has "
+                    f"{len(source):,}: a run goes on with the pictures it began with; start a new run for others"
+                )
+        if not run.last.exists() and (run.best.exists() or run.metrics()):
+            raise RunError(
+                f"{run.last} is gone and this run has steps behind it: put it back, or copy {run.best} to it to go on "
+                "from the best validation, or start a new run"
+            )
         if not run.last.exists():
             self._say("this run has no checkpoint yet: it starts from the beginning")
             return None
-        checkpoint = checkpoints.load(run.last)
+        try:
+            checkpoint = checkpoints.load(run.last)
+        except checkpoints.CheckpointError as error:
+            other = f"; copy {run.best} over it to go on from the best validation" if run.best.exists() else ""
+            raise checkpoints.CheckpointError(f"{error}{other}") from None
+        mine, its = self.config.as_json(), checkpoint.config
+        if changed := [name for name in mine if name not in RESUMABLE and its.get(name, mine[name]) != mine[name]]:
+            raise RunError(
+                f"{run.config_path} says {option(changed[0])} {mine[changed[0]]} and the checkpoint was trained with "
+                f"{its[changed[0]]}: put the old value back, or start a new run"
+            )
         if checkpoint.training is None:
             raise checkpoints.CheckpointError(f"{run.last} holds weights only, so no training can go on from it")
         if checkpoint.classes != tuple(self.splits.train.classes) or checkpoint.network != self.network:
@@ -209,7 +261,7 @@ class Session:
         try:
             return gatherer.result()
         except ValueError as error:
-            raise TrainingError(str(error)) from None
+            raise TrainingError(f"{error}; the first: {next(iter(self._unreadable))}; mend or replace them") from None
 
     # --- running -----------------------------------------------------------------------------------------------------
 
@@ -220,7 +272,7 @@ class Session:
             TrainingError: the training could not go on; the last checkpoint is whole.
         """
         if not self._group.leads:
-            with self._signals():
+            with self._signals(), self._explained():
                 return self._trained(None)
         self.run_directory.clear_stop()
         self.run_directory.forget_after(self.trainer.step)
@@ -235,6 +287,9 @@ class Session:
         except TrainingError as error:
             message = str(error)
             raise
+        except KeyboardInterrupt:
+            state, message = "stopped", "interrupted at once; the last checkpoint is whole"
+            raise KeyboardInterrupt(f"; go on with --resume {self.run_directory.path}") from None
         finally:
             recorder.close(state, message)
             self.run_directory.release()
@@ -255,8 +310,16 @@ class Session:
         except LoaderError as error:
             raise TrainingError(str(error)) from None
         except OSError as error:
-            raise TrainingError(f"cannot write to {self.run_directory.path}: {explained(error)}") from None
+            where = error.filename or self.run_directory.path
+            raise TrainingError(
+                f"cannot write to {where}: {explained(error)}; then go on with --resume {self.run_directory.path}"
+            ) from None
         except (RuntimeError, MemoryError) as error:
+            if lost_another(error):
+                raise TrainingError(
+                    "another of the processes that train together has ended, and it says why; go on with --resume "
+                    f"{self.run_directory.path}"
+                ) from None
             if not ran_out_of_memory(error):
                 raise
             raise TrainingError(
@@ -272,7 +335,7 @@ class Session:
     def _trained(self, recorder: Recorder | None) -> State:
         trainer, config = self.trainer, self.config
         validate_every = max(1, round(config.validate_every * trainer.steps_per_epoch))
-        probe = self._probe() if recorder and config.probes else None
+        probe = self._film
         moments = probes.schedule(trainer.steps, config.probes)
         if trainer.step == 0:
             if recorder and probe:
@@ -343,13 +406,19 @@ class Session:
     def _probe(self) -> probes.Probe:
         """Over the first validation pictures that can be read; the very first is also kept to be looked at."""
         squares: list[np.ndarray[Any, Any]] = []
+        fault = ""
         for index in range(len(self.splits.val)):
-            with contextlib.suppress(UnreadableImageError):
+            try:
                 squares.append(squared(self.splits.val, index, self.geometry.side))
+            except UnreadableImageError as error:
+                fault = fault or str(error)
             if len(squares) == probes.PICTURES:
                 break
         if not squares:
-            raise TrainingError("no validation picture can be read")
+            raise TrainingError(
+                f"none of the {len(self.splits.val):,} validation pictures can be read, the first: {fault}; "
+                "mend or replace them"
+            )
         top, left = self.geometry.centre
         crops = np.stack(squares)[:, top : top + self.geometry.height, left : left + self.geometry.width].copy()
         picture = Image.fromarray(crops[0])

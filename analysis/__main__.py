@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from alexnet.commandline import Parser, status
+from alexnet.commandline import Parser, status, write_utf8
 from alexnet.spec import IllegalNetworkError, times
 from alexnet.zoo import NETWORKS, UnknownNetworkError, network_from
 from analysis import formats, tables
@@ -180,6 +180,7 @@ def _verdict_text(verdict: Verdict, network: Network) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
+    write_utf8()
     options = parser().parse_args(arguments)
     verbs = {"networks": _networks, "table": _table, "compare": _compare, "verify": _verify}
     return status(f"python -m analysis {options.verb}", lambda: verbs[options.verb](options), UserError)

@@ -116,6 +116,37 @@ class FolderSource:
         return f"{self.folders[self.labels[index]]}/{os.fsdecode(self.paths[start : self.ends[index]])}"
 
 
+@dataclass(frozen=True, eq=False)
+class JoinedSource:
+    """The pictures of one source and then those of another with the same classes."""
+
+    first: Source
+    second: Source
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.first.classes
+
+    @property
+    def labels(self) -> Labels:
+        return np.concatenate((self.first.labels, self.second.labels))
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def name(self, index: int) -> str:
+        source, index = self._place(index)
+        return source.name(index)
+
+    def read(self, index: int, at_least: int | None = None) -> Pixels:
+        source, index = self._place(index)
+        return source.read(index, at_least)
+
+    def _place(self, index: int) -> tuple[Source, int]:
+        index = range(len(self))[index]
+        return (self.first, index) if index < len(self.first) else (self.second, index - len(self.first))
+
+
 def open_data(text: str, *, val_fraction: float = 0.1, seed: int = 0) -> Splits:
     """The two splits of what the user named.
 

@@ -51,7 +51,7 @@ def test_the_network_takes_classes_hidden_width_and_dropout() -> None:
     ("change", "message"),
     [
         ({"data": ""}, "no data named"),
-        ({"batch": 0}, "--batch must be from 1 to 65536, got 0"),
+        ({"batch": 0}, "--batch must be from 1 to 65,536, got 0"),
         ({"batch": "many"}, "--batch must be a whole number, got 'many'"),
         ({"batch": 1.5}, "--batch must be a whole number, got 1.5"),
         ({"batch": True}, "--batch must be a number, got True"),

@@ -344,6 +344,98 @@ def test_a_damaged_checkpoint_is_said_and_kept(pictures: Path, tmp_path: Path) -
     assert len(run.last.read_bytes()) == 1000
 
 
+def test_a_run_whose_last_checkpoint_is_gone_does_not_start_anew(pictures: Path, tmp_path: Path) -> None:
+    killed = Killed(pictures, tmp_path / "run")
+    run = RunDirectory(killed.path)
+    killed.killed_when(lambda: run.status().get("step", 0) >= 8)
+    run.last.unlink()
+    before = run.metrics()
+    line = refused("--resume", killed.path)
+    assert "last.pt is gone and this run has steps behind it" in line
+    assert "best.pt" in line
+    assert run.metrics() == before
+
+
+def test_data_that_moved_is_named_and_data_that_grew_is_refused(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    killed = Killed(folder_of_pictures(before), tmp_path / "run", "--max-steps", "8")
+    run = RunDirectory(killed.path)
+    killed.killed_when(lambda: run.status().get("step", 0) >= 2)
+    before.rename(after)
+    assert "No such file or directory" in refused("--resume", killed.path)
+    (after / "train" / "class0" / "new.png").write_bytes((after / "train" / "class0" / "000.png").read_bytes())
+    line = refused(after, "--resume", killed.path)
+    assert "began with 48 pictures in train" in line
+    assert "now has 49" in line
+    (after / "train" / "class0" / "new.png").unlink()
+    done = train(after, "--resume", killed.path)
+    assert done.returncode == 0, done.stderr
+    assert run.status()["step"] == 8
+
+
+def test_a_config_that_was_changed_is_noticed(pictures: Path, tmp_path: Path) -> None:
+    killed = Killed(pictures, tmp_path / "run")
+    run = RunDirectory(killed.path)
+    killed.killed_when(lambda: run.status().get("step", 0) >= 2)
+    run.config_path.write_text(run.config_path.read_text().replace('"batch": 8', '"batch": 16'))
+    assert "says --batch 16 and the checkpoint was trained with 8" in refused("--resume", killed.path)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_before_it_began_a_run_leaves_nothing(how: signal.Signals, pictures: Path, tmp_path: Path) -> None:
+    killed = Killed(pictures, tmp_path / "run")
+    with killed.start() as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # what the data is
+        process.send_signal(how)
+        text = process.stdout.read().decode()
+    if process.returncode == 0:  # it had begun: then it stopped as asked
+        assert "as asked" in text
+        return
+    assert process.returncode == 130, text
+    assert "Traceback" not in text
+    assert "interrupted" in text
+    assert not killed.path.exists()
+
+
+def test_interrupted_twice_a_run_ends_at_once_and_goes_on_later(
+    finished: RunDirectory, pictures: Path, tmp_path: Path
+) -> None:
+    killed = Killed(pictures, tmp_path / "run")
+    run = RunDirectory(killed.path)
+    with killed.start() as process:
+        while run.status().get("step", 0) < 3:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # another number: two of one kind could arrive as one
+        assert process.stdout is not None
+        text = process.stdout.read().decode()
+    assert "Traceback" not in text
+    assert process.returncode in {0, 130}, text
+    assert run.status()["state"] == "stopped"
+    assert same(finished, killed.finish())
+
+
+def test_a_refused_start_leaves_no_folder(pictures: Path, tmp_path: Path) -> None:
+    refused(
+        pictures, "--run-dir", tmp_path / "a", *options(), "--network", "alexnet-owt@67", "--initialisation", "paper"
+    )
+    torn = folder_of_pictures(tmp_path / "torn")
+    for file in (torn / "val").rglob("*.png"):
+        file.write_bytes(b"")
+    line = refused(torn, "--run-dir", tmp_path / "b", *options())
+    assert "none of the 12 validation pictures can be read, the first: val/class0/000.png" in line
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_pack_smaller_than_the_recipe_is_remarked(pictures: Path, tmp_path: Path) -> None:
+    assert command("pack", pictures, tmp_path / "pack", "--side", 40).returncode == 0
+    done = train(tmp_path / "pack", "--run-dir", tmp_path / "run", *options(max_steps=1))
+    assert done.returncode == 0, done.stderr
+    assert "the pack's pictures have 40 pixels and this recipe wants 76" in done.stdout
+
+
 def test_a_full_disk_stops_the_run_and_costs_only_what_was_not_saved(pictures: Path, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     limit = 6 * 2**20  # a checkpoint of this network is larger
@@ -455,7 +547,7 @@ def test_evaluation_at_several_sides(finished: RunDirectory, pictures: Path) -> 
         (["evaluate", "RUN", "OTHER"], "the checkpoint knows 3 classes and the data has 4"),
         (["evaluate", "RUN", "PICTURES", "--sides", "10"], "do not fit a short side of 10"),
         (["evaluate", "RUN", "PICTURES", "--sides", "ten"], "expected short sides in pixels"),
-        (["evaluate", "RUN", "PICTURES", "--device", "warp"], "--device warp cannot be used"),
+        (["evaluate", "RUN", "PICTURES", "--device", "warp"], "--device must be like cpu"),
         (["evaluate", "RUN", "PICTURES", "--batch", "0"], "--batch must be 1 or more"),
         (["pack", "nowhere", "OUT"], "No such file or directory"),
         (["pack", "PICTURES", "OUT", "--side", "0"], "side"),
@@ -471,6 +563,46 @@ def test_mistakes_get_one_line(
     done = command(*(names.get(argument, argument) for argument in arguments))
     assert done.returncode == 2, done.stdout + done.stderr
     assert message in only_line(done.stderr)
+
+
+def test_every_picture_can_be_looked_at(finished: RunDirectory, pictures: Path) -> None:
+    done = command("evaluate", finished.path, pictures, "--all", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["pictures"] == 48 + 12
+    assert "all 60 pictures" in done.stderr
+    alone = command("evaluate", finished.path, pictures / "val", "--all", "--json")
+    assert json.loads(alone.stdout)["pictures"] == 12
+    both = command("evaluate", finished.path, pictures, "--json")
+    assert json.loads(alone.stdout)["top1"] == json.loads(both.stdout)["top1"]
+
+
+def test_data_that_is_not_split_is_split_as_the_training_did(pictures: Path, tmp_path: Path) -> None:
+    recipe = [*options(epochs=1, seed=5), "--val-fraction", "0.25"]
+    done = train(pictures / "train", "--run-dir", tmp_path / "run", *recipe)
+    assert done.returncode == 0, done.stderr
+    found = command("evaluate", tmp_path / "run", pictures / "train", "--json")
+    assert found.returncode == 0, found.stderr
+    best = RunDirectory.open(tmp_path / "run").status()["best"]
+    assert json.loads(found.stdout)["pictures"] == best["pictures"] == 12
+    assert json.loads(found.stdout)["loss"] == pytest.approx(best["loss"], rel=1e-4)
+
+
+def test_weights_that_are_no_numbers_are_refused(finished: RunDirectory, pictures: Path, tmp_path: Path) -> None:
+    content = torch.load(finished.last, weights_only=True)
+    content["weights"]["conv2.weight"][0] = float("nan")
+    torch.save(content, tmp_path / "nan.pt")
+    done = command("evaluate", tmp_path / "nan.pt", pictures)
+    assert done.returncode == 2
+    assert "weights that are no numbers" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "pack", "presets"])
+def test_help_can_be_written_in_any_encoding(verb: str) -> None:
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "alexnet", verb, "--help"], cwd=ROOT, env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_presets_are_listed_with_what_to_expect() -> None:
