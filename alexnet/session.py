@@ -133,7 +133,12 @@ class Session:
             write_log(self.run_directory, self.splits.description)
         for warning in self.splits.warnings:
             self._say(f"note: {warning}")
-        self._say("; ".join(f"{what}: {which}" for what, which in self.machine.report().items()))
+        report = self.machine.report()
+        self._say("; ".join(f"{what}: {which}" for what, which in report.items()))
+        began_on = self.run_directory.config().get("machine", {}) if self._resumed else {}
+        if changed := [what for what in report if began_on.get(what, report[what]) != report[what]]:
+            was = "; ".join(f"{what}: {began_on[what]}" for what in changed)
+            self._say(f"note: this run began with {was}; its last bits may differ from a run that never moved")
 
         _, height, width = self.network.input_shape
         self.geometry = Geometry(config.short_side(), height, width)

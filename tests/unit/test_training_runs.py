@@ -684,6 +684,7 @@ def test_a_run_begun_on_two_devices_goes_on_on_one(pictures: Path, tmp_path: Pat
     assert killed.killed_when(lambda: run.status().get("step", 0) >= 4)
     done = train("--resume", path, "--device", "cpu")
     assert done.returncode == 0, done.stderr
+    assert "note: this run began with device: cpu (one tower each)" in done.stdout
     assert run.status()["step"] == 10
     plain = tmp_path / "plain"
     assert train(pictures, "--run-dir", plain, *options(max_steps=10, epochs=5, **GENTLE)).returncode == 0
