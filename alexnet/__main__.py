@@ -145,7 +145,8 @@ def _train(options: argparse.Namespace) -> int:
         for field in dataclasses.fields(TrainConfig)
         if (value := getattr(options, field.name)) is not None
     }
-    signal.signal(signal.SIGTERM, _interrupt)  # until the training itself listens
+    for number in (signal.SIGINT, signal.SIGTERM):  # until the training itself listens
+        signal.signal(number, _interrupt)
     if options.resume is None:
         if options.data is None:
             raise ConfigError("no data named: give a folder of pictures, a CIFAR archive, a pack, or built-in")

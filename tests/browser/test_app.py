@@ -29,13 +29,13 @@ def _open(page: Page, address: str, path: str = "") -> None:
 
 
 def _heading(page: Page, text: str) -> None:
-    page.wait_for_selector(f"h3:has-text('{text}')", timeout=10_000)
+    page.wait_for_selector(f"h3:has-text('{text}')", timeout=30_000)
 
 
 def _row_is_selected(page: Page, name: str) -> None:
     """Wait for the table to have selected this stage; the grid, a canvas, keeps an accessible copy of its cells."""
     row = f"[data-testid='stDataFrame'] [role='row'][aria-selected='true'] > [role='gridcell']:text-is('{name}')"
-    page.wait_for_selector(row, state="attached", timeout=10_000)
+    page.wait_for_selector(row, state="attached", timeout=30_000)
 
 
 def _click_row(page: Page, name: str, x: int) -> None:
