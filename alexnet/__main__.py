@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from alexnet.commandline import Parser, status, write_utf8
-from alexnet.config import ConfigError, TrainConfig, option
-from alexnet.data.images import UnreadableImageError
-from alexnet.data.sources import BUILT_IN, DataError
+from alexnet.config import TrainConfig, option
+from alexnet.data.sources import BUILT_IN
 from alexnet.errors import UserError
 from alexnet.presets import PRESETS, configured
 from alexnet.progress import Progress
@@ -148,9 +147,7 @@ def _train(options: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # until the training itself listens
         signal.signal(number, _interrupt)
     if options.resume is None:
-        if options.data is None:
-            raise ConfigError("no data named: give a folder of pictures, a CIFAR archive, a pack, or built-in")
-        preset, data = changes.pop("preset", "paper-2012"), _lasting(changes.pop("data"))
+        preset, data = changes.pop("preset", "paper-2012"), _lasting(changes.pop("data", ""))
         config = configured(preset, data, **changes)
         path = options.run_dir or new_path(RUNS, f"{preset}-{config.network.replace('@', '-').replace(':', '-')}")
 
@@ -193,7 +190,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _lasting(data: str) -> str:
     """A name of the data that means the same from any folder, since a run may be resumed from another."""
-    return data if data == BUILT_IN or not Path(data).exists() else str(Path(data).resolve())
+    return str(Path(data).resolve()) if data not in {"", BUILT_IN} and Path(data).exists() else data
 
 
 def _interrupt(_number: int, _frame: object) -> None:
@@ -267,11 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "pack": _pack,
         "presets": _presets,
     }
-    return status(
-        f"python -m alexnet {options.verb}",
-        lambda: verbs[options.verb](options),
-        (UserError, DataError, UnreadableImageError),
-    )
+    return status(f"python -m alexnet {options.verb}", lambda: verbs[options.verb](options), (UserError,))
 
 
 if __name__ == "__main__":

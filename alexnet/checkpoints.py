@@ -15,7 +15,7 @@ import torch
 from alexnet.build import build
 from alexnet.data.preprocessing import Preprocessing
 from alexnet.errors import UserError
-from alexnet.runs import replace_atomically
+from alexnet.runs import beside, replace_atomically
 from alexnet.serial import DamagedNetworkError, network_as_data, network_from_data
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 def link(existing: Path, path: Path) -> None:
     """Gives a whole checkpoint a second name without writing it again; a copy where the disk has no hard links."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = beside(path)
     aside.unlink(missing_ok=True)
     try:
         os.link(existing, aside)

@@ -101,19 +101,18 @@ def evaluate(
         ValueError: no picture could be read.
     """
     share = share or Share()
-    tally = _Tally(source, device)
-    for size in _sizes(preprocessing, sides):
-        tally.begin(size.geometry.side)
+    sizes = list(_sizes(preprocessing, sides))
+    tally = _Tally(source, device, len(sizes))
+    for size in sizes:
         dataset = SquareBatches(source, size.geometry.side, batch, share)
         placed = size.on(device)
-        first = 0
-        for group in batches(dataset, dataset.places(), workers=workers, pin=device.type == "cuda"):
+        places = dataset.places()
+        reader = batches(dataset, places, workers=workers, pin=device.type == "cuda")
+        for place, group in zip(places, reader, strict=True):
             squares = group.crops.to(device, non_blocking=True)
             probabilities = mean_probabilities(scores, squares, placed, crops) if len(squares) else None
-            indices = range(first + share.rank, min(first + batch, len(source)), share.world)
-            tally.add(indices, probabilities, group.labels, group.unreadable)
-            first += batch
-            seen(min(first, len(source)))
+            tally.add(dataset.positions(place), probabilities, group.labels, group.unreadable)
+            seen(min((place.batch + 1) * batch, len(source)))
     if share.world > 1:
         tally.reduce()
     label = {"centre": "centre crop", "ten": "ten crops"}[crops]
@@ -150,17 +149,13 @@ def mean_probabilities(
 class _Tally:
     """Adds up an evaluation; where several sizes are tested, the probabilities of all are averaged first."""
 
-    def __init__(self, source: Source, device: torch.device) -> None:
-        self._source, self._device = source, device
+    def __init__(self, source: Source, device: torch.device, sizes: int) -> None:
+        self._source, self._device, self._sizes = source, device, sizes
         self._classes = len(source.classes)
         self._k = min(5, self._classes)
         self._probabilities = torch.zeros(len(source), self._classes)
         self._readable = torch.zeros(len(source), dtype=torch.bool)
         self._unreadable: dict[str, None] = {}
-        self._sizes = 0
-
-    def begin(self, _side: int) -> None:
-        self._sizes += 1
 
     def add(self, indices: range, probabilities: Tensor | None, labels: Tensor, unreadable: tuple[str, ...]) -> None:
         if probabilities is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +11,7 @@ from alexnet.build import build
 from alexnet.data.sources import DataError, JoinedSource, open_data
 from alexnet.errors import UserError
 from alexnet.evaluate import Crops, Evaluation, evaluate
-from alexnet.machine import named_devices
+from alexnet.machine import PRECISIONS, autocast, named_devices
 from alexnet.runs import RunDirectory
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
     from alexnet.checkpoints import Checkpoint
     from alexnet.data.sources import Source
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Viewer:
@@ -41,8 +38,7 @@ class Viewer:
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) inputs -> (N, classes) float32 scores, before softmax."""
-        reduced = self.precision != torch.float32
-        with torch.autocast(self.device.type, self.precision) if reduced else nullcontext():
+        with autocast(self.device, self.precision):
             result: Tensor = self.model(images.to(self.device))
         return result.float()
 
@@ -79,7 +75,7 @@ def evaluate_checkpoint(
     `say` is told what was looked at.
 
     Raises:
-        UserError, DataError: no such checkpoint, data or device, or data with other classes.
+        UserError: no such checkpoint, data or device, or data with other classes.
     """
     if batch < 1 or workers < 0:
         raise UserError(f"--batch must be 1 or more and --workers 0 or more, got {batch} and {workers}")

@@ -16,22 +16,6 @@ if TYPE_CHECKING:
     from alexnet import spec
 
 
-def channel_window_sum(values: Tensor, size: int, groups: int = 1) -> Tensor:
-    """Sum over `size` neighbouring channels, centred, ending at the border of each of `groups` blocks.
-
-    `values` is (N, C, H, W) with C divisible by `groups`; the result has its shape.
-    """
-    return _window_sum(values.unflatten(1, (groups, -1)), size, (2,)).flatten(1, 2)
-
-
-def map_window_sum(values: Tensor, size: int) -> Tensor:
-    """Sum over a centred `size` × `size` neighbourhood inside each map, ending at the map's edges.
-
-    `values` is (N, C, H, W); the result has its shape.
-    """
-    return _window_sum(values, size, (2, 3))
-
-
 def _window_sum(values: Tensor, size: int, axes: tuple[int, ...]) -> Tensor:
     """Sum over `size` neighbours, centred, along each of `axes`; outside are zeros."""
     for axis in axes:

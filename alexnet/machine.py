@@ -6,7 +6,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -15,9 +15,12 @@ from alexnet.config import ConfigError, option
 from alexnet.spec import LRN, SameMapNorm
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from alexnet.config import TrainConfig
     from alexnet.spec import Network
 
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WORKERS_BESIDE_A_GPU = 12
 """More processes than this read ImageNet no faster than one GPU takes it."""
 
@@ -58,6 +61,11 @@ class Machine:
             "reading": f"{self.workers} processes" if self.workers else "a thread of the trainer",
             "threads": str(self.threads),
         }
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[Any]:
+    """Products in this number format; weights, sums and losses stay float32."""
+    return contextlib.nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)
 
 
 def device_name(device: torch.device) -> str:
@@ -123,7 +131,7 @@ def named_devices(text: str, network: Network, local_rank: int = 0, world: int =
 
 def _precision(config: TrainConfig, *, cuda: bool) -> torch.dtype:
     if config.precision != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[config.precision]
+        return PRECISIONS[config.precision]
     if cuda:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     # Without these instructions bfloat16 is emulated, and slower than float32.

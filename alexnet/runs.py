@@ -281,7 +281,7 @@ def replace_atomically(path: Path, content: bytes | Callable[[BinaryIO], None], 
     Raises:
         OSError: the disk is full, or the like; `path` is as it was.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = beside(path)
     try:
         with aside.open("wb") as file:
             if callable(content):
@@ -296,11 +296,21 @@ def replace_atomically(path: Path, content: bytes | Callable[[BinaryIO], None], 
         aside.unlink(missing_ok=True)
         raise
     if durable:
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
+
+
+def beside(path: Path) -> Path:
+    """Where this process writes what will be renamed to `path`; `RunDirectory.lock` clears away what a kill left."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def sync_folder(folder: Path) -> None:
+    """Forces the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def explained(error: OSError) -> str:

@@ -53,9 +53,9 @@ def begin(config: TrainConfig, path: Path, group: Group, progress: Progress) -> 
     """A new run in a new folder, ready to run.
 
     Raises:
-        UserError, DataError: something does not fit; nothing has been written then.
+        UserError: something does not fit; nothing has been written then.
     """
-    session = Session(config, RunDirectory(path), group, progress, resumed=False)
+    session = Session(config, RunDirectory(path), group, progress, began=None)
     try:
         session.prepare()
     except BaseException:
@@ -69,11 +69,12 @@ def resume(path: Path, changes: dict[str, Any], group: Group, progress: Progress
     """A run that goes on from its last checkpoint, ready to run.
 
     Raises:
-        UserError, DataError: no such run, one in use, a change of what decides the weights, or a damaged checkpoint.
+        UserError: no such run, one in use, a change of what decides the weights, or a damaged checkpoint.
     """
     run = RunDirectory.open(path)
+    began = run.config()
     try:
-        config = TrainConfig.from_json(run.config().get("config", {}))
+        config = TrainConfig.from_json(began.get("config", {}))
     except ConfigError as error:
         raise RunError(f"{run.config_path} holds no config: {error}") from None
     for name, value in changes.items():
@@ -85,7 +86,7 @@ def resume(path: Path, changes: dict[str, Any], group: Group, progress: Progress
     config = replace(config, **{name: value for name, value in changes.items() if name in RESUMABLE})
     if group.leads:
         run.lock()
-    session = Session(config, run, group, progress, resumed=True)
+    session = Session(config, run, group, progress, began=began)
     session.prepare()
     return session
 
@@ -94,10 +95,17 @@ class Session:
     """Everything of one training: `prepare`, then `run`."""
 
     def __init__(
-        self, config: TrainConfig, run: RunDirectory, group: Group, progress: Progress, *, resumed: bool
+        self,
+        config: TrainConfig,
+        run: RunDirectory,
+        group: Group,
+        progress: Progress,
+        *,
+        began: dict[str, Any] | None,
     ) -> None:
+        """`began` is what config.json holds of a run that is resumed."""
         self.config, self.run_directory, self._group, self._progress = config, run, group, progress
-        self._resumed = resumed
+        self._began = began
         self.created = False
         """Whether this process made the run directory."""
         self._stop_signal: int | None = None
@@ -109,7 +117,7 @@ class Session:
         """Opens the data, builds the network and takes the run directory.
 
         Raises:
-            UserError, DataError: something does not fit.
+            UserError: something does not fit.
         """
         config, group, progress = self.config, self._group, self._progress
         self.splits = open_data(config.data, val_fraction=config.val_fraction, seed=config.seed)
@@ -124,8 +132,8 @@ class Session:
             world=group.size,
         )
         self._check_sizes()
-        checkpoint = self._last_checkpoint() if self._resumed else None
-        if not self._resumed and group.leads:
+        checkpoint = self._last_checkpoint(self._began) if self._began is not None else None
+        if self._began is None and group.leads:
             self.run_directory = RunDirectory.create(self.run_directory.path, self._record())
             self.created = True
         group.wait()
@@ -135,18 +143,19 @@ class Session:
             self._say(f"note: {warning}")
         report = self.machine.report()
         self._say("; ".join(f"{what}: {which}" for what, which in report.items()))
-        began_on = self.run_directory.config().get("machine", {}) if self._resumed else {}
+        began_on = self._began.get("machine", {}) if self._began is not None else {}
         if changed := [what for what in report if began_on.get(what, report[what]) != report[what]]:
             was = "; ".join(f"{what}: {began_on[what]}" for what in changed)
             self._say(f"note: this run began with {was}; its last bits may differ from a run that never moved")
 
         _, height, width = self.network.input_shape
         self.geometry = Geometry(config.short_side(), height, width)
-        packed = getattr(self.splits.train, "side", self.geometry.side)
-        if isinstance(self.splits.train, PackSource) and packed < self.geometry.side:
+        train = self.splits.train
+        if isinstance(train, PackSource) and train.side < self.geometry.side:
             self._say(
-                f"note: the pack's pictures have {packed} pixels and this recipe wants {self.geometry.side}, so they "
-                f"are enlarged: pack with --side {self.geometry.side}, or train a smaller network, like --preset quick"
+                f"note: the pack's pictures have {train.side} pixels and this recipe wants {self.geometry.side}, so "
+                f"they are enlarged: pack with --side {self.geometry.side}, or train a smaller network, like "
+                "--preset quick"
             )
         before = checkpoint.training if checkpoint is not None else None
         self.statistics = Statistics(**before["statistics"]) if before else self._statistics()
@@ -192,9 +201,8 @@ class Session:
         if (problem := check_memory(self.network, self.machine, config.batch, world)) is not None:
             raise TrainingError(problem)
 
-    def _last_checkpoint(self) -> Checkpoint | None:
-        run = self.run_directory
-        began_with = run.config().get("data", {})
+    def _last_checkpoint(self, began: dict[str, Any]) -> Checkpoint | None:
+        run, began_with = self.run_directory, began.get("data", {})
         for split, source in (("train", self.splits.train), ("val", self.splits.val)):
             if began_with.get(split, len(source)) != len(source):
                 raise RunError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -18,11 +17,11 @@ from alexnet.build import build
 from alexnet.data.loading import UNREADABLE
 from alexnet.data.preprocessing import colour_shifts
 from alexnet.initialisation import initialise
+from alexnet.machine import autocast
 from alexnet.optim import SGD2012, Plateau, cosine_rate, warmed_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from contextlib import AbstractContextManager
 
     from alexnet.config import TrainConfig
     from alexnet.data.loading import Batch, Share
@@ -193,9 +192,9 @@ class Trainer:
         shifts = colour_shifts(batch.alphas, self.statistics) if self.config.colour_noise else None
         placed = batch.on(self.machine.device)
         images = self.preprocessing.inputs(
-            placed.crops, placed.tops, placed.lefts, mirrored=placed.mirrored, colour=shifts
+            placed.crops, batch.tops, batch.lefts, mirrored=placed.mirrored, colour=shifts
         )
-        with self.autocast():
+        with autocast(self.machine.device, self.machine.precision):
             scores = self._forward(self._ordered(images))
         losses = functional.cross_entropy(
             scores.float(),
@@ -230,12 +229,6 @@ class Trainer:
         """Gradients of the latest step by one-device names; they stay until the next."""
         return self._joined({name: p.grad for name, p in self.module.named_parameters() if p.grad is not None})
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Products in the machine's number format; weights, sums and the loss stay float32."""
-        if self.machine.precision == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.machine.device.type, self.machine.precision)
-
     def _ordered(self, images: Tensor) -> Tensor:
         return images if self.machine.channels_last else images.contiguous()
 
@@ -243,7 +236,7 @@ class Trainer:
     def scores(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) inputs -> (N, classes) float32 scores, without dropout."""
         self.module.eval()
-        with self.autocast():
+        with autocast(self.machine.device, self.machine.precision):
             result: Tensor = self.module(self._ordered(images))
         return result.float()
 

@@ -14,6 +14,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
+from alexnet.errors import UserError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -68,7 +70,7 @@ _FROM_16_BITS = ((np.arange(65_536) + 128) // 257).astype(np.uint8)
 """round(v / 257): 65,535 becomes 255, and what was 8 bits wide before (v = 257·k) comes back exactly."""
 
 
-class UnreadableImageError(ValueError):
+class UnreadableImageError(UserError):
     """A file holds no picture that can be decoded; `name` is the file and `problem` what is wrong with it."""
 
     def __init__(self, name: str, problem: str) -> None:

@@ -170,8 +170,7 @@ class SquareBatches(Dataset[Batch]):
     share: Share = Share()
 
     def __getitem__(self, place: Place) -> Batch:
-        start = place.batch * self.batch
-        positions = range(start + self.share.rank, min(start + self.batch, len(self.source)), self.share.world)
+        positions = self.positions(place)
         squares = np.zeros((len(positions), self.side, self.side, COLOURS), np.uint8)
         labels, unreadable = np.array(self.source.labels[positions], np.int64), []
         for row, index in enumerate(positions):
@@ -190,6 +189,11 @@ class SquareBatches(Dataset[Batch]):
             torch.zeros(len(positions), COLOURS),
             tuple(unreadable),
         )
+
+    def positions(self, place: Place) -> range:
+        """Which pictures this process's part of a batch holds."""
+        start = place.batch * self.batch
+        return range(start + self.share.rank, min(start + self.batch, len(self.source)), self.share.world)
 
     def places(self) -> Places:
         count = -(-len(self.source) // self.batch)

@@ -37,6 +37,7 @@ import numpy as np
 
 from alexnet.data.images import UnreadableImageError, square
 from alexnet.data.sources import DataError, Splits
+from alexnet.runs import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -361,7 +362,7 @@ class _Job:
         for split in SPLITS:
             with self.pixels(split).open("ab") as file:
                 file.truncate(self.picture_bytes * sum(chunk.kept for chunk in done[split]))
-        _sync_folder(self.out)
+        sync_folder(self.out)
         return done
 
     def intact(self, chunks: list[_Chunk]) -> list[_Chunk]:
@@ -668,15 +669,7 @@ def _write_new(path: Path, data: bytes) -> None:
     with aside.open("wb", buffering=0) as file:
         _append(file, data)
     aside.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(path.parent)
 
 
 def _utf8(text: str) -> bytes:

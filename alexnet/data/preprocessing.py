@@ -8,6 +8,7 @@ principal components of colour; a test averages ten crops.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,7 +112,7 @@ class Geometry:
         return tuple((top, left, mirrored) for mirrored in (False, True) for top, left in corners)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Preprocessing:
     """How a picture becomes a network's input; every checkpoint carries its own.
 
@@ -129,6 +130,11 @@ class Preprocessing:
         mean = statistics.mean_image if mean_image else statistics.mean[:, None, None]
         divisor = statistics.deviation if unit_variance else torch.ones(COLOURS)
         return cls(geometry, mean, divisor[:, None, None])
+
+    @cached_property
+    def _divides(self) -> bool:
+        """Whether the divisor changes anything; asked once, since on a GPU the answer takes waiting for it."""
+        return bool((self.divisor != 1).any())
 
     def inputs(
         self,
@@ -152,7 +158,7 @@ class Preprocessing:
             values = values.sub_(self._cropped_means(tops, lefts, len(crops)).to(device))
         if colour is not None:
             values = values.add_(colour[:, :, None, None].to(device))
-        if bool((self.divisor != 1).any()):
+        if self._divides:
             values = values.div_(self.divisor.to(device))
         if mirrored is not None:
             values = torch.where(mirrored[:, None, None, None].to(device), values.flip(3), values)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from alexnet.data.images import SUFFIXES, decode
+from alexnet.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,7 +38,7 @@ CLUTTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "lost+found", "$rec
 """What systems leave behind, in lower case; like everything with a leading dot it is neither class nor picture."""
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """The data that the user named cannot be used; one line says what is wrong and what to do."""
 
 

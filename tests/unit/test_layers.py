@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from alexnet import spec
-from alexnet.layers import CeilConv2d, LocalResponseNorm, SameMapResponseNorm, channel_window_sum, map_window_sum
+from alexnet import layers, spec
+from alexnet.layers import CeilConv2d, LocalResponseNorm, SameMapResponseNorm
 
 # α is large, so that every convention changes the result far beyond rounding.
 NORMS = [
@@ -182,7 +182,8 @@ def test_lrn_does_not_change_its_input() -> None:
 )
 def test_sums_over_neighbouring_channels(size: int, groups: int, expected: list[int]) -> None:
     values = torch.tensor([1, 2, 4, 8, 16, 32]).reshape(1, 6, 1, 1)
-    assert channel_window_sum(values, size, groups).flatten().tolist() == expected
+    for window_sum in (layers._window_sum, layers._padded_window_sum):
+        assert window_sum(values.unflatten(1, (groups, -1)), size, (2,)).flatten().tolist() == expected
 
 
 # --- the norm within a map --------------------------------------------------------------------------------------------
@@ -218,7 +219,8 @@ def test_the_gradient_of_the_same_map_norm(layer: spec.SameMapNorm) -> None:
 
 def test_sums_over_a_neighbourhood() -> None:
     values = torch.arange(1.0, 10.0).reshape(1, 1, 3, 3)
-    assert map_window_sum(values, 3).flatten().tolist() == [12, 21, 16, 27, 45, 33, 24, 39, 28]
+    for window_sum in (layers._window_sum, layers._padded_window_sum):
+        assert window_sum(values, 3, (2, 3)).flatten().tolist() == [12, 21, 16, 27, 45, 33, 24, 39, 28]
 
 
 # --- convolution rounded up -------------------------------------------------------------------------------------------

@@ -156,6 +156,11 @@ class Killed:
         command = [sys.executable, "-m", "alexnet", "train", *map(str, where), *recipe]
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
+    def wait_for_step(self, step: int) -> None:
+        run = RunDirectory(self.path)
+        while run.status().get("step", 0) < step:
+            time.sleep(0.01)
+
     def killed_when(self, happens: Callable[[], bool], timeout: float = 60) -> bool:
         """Kills −9 at a moment; whether the run was still going."""
         with self.start() as process:
@@ -246,8 +251,7 @@ def test_asked_to_stop_a_run_saves_and_goes_on_later(
     killed = Killed(pictures, tmp_path / "run")
     run = RunDirectory(killed.path)
     with killed.start() as process:
-        while run.status().get("step", 0) < 3:
-            time.sleep(0.01)
+        killed.wait_for_step(3)
         if how == "file":
             run.request_stop()
         else:
@@ -320,10 +324,8 @@ def test_a_run_that_is_there_is_not_written_over(finished: RunDirectory, picture
 
 def test_a_run_in_use_is_left_alone(pictures: Path, tmp_path: Path) -> None:
     killed = Killed(pictures, tmp_path / "run")
-    run = RunDirectory(killed.path)
     with killed.start() as process:
-        while run.status().get("step", 0) < 1:
-            time.sleep(0.01)
+        killed.wait_for_step(1)
         assert f"in use by another process (pid {process.pid})" in refused("--resume", killed.path)
         process.kill()
 
@@ -404,8 +406,7 @@ def test_interrupted_twice_a_run_ends_at_once_and_goes_on_later(
     killed = Killed(pictures, tmp_path / "run")
     run = RunDirectory(killed.path)
     with killed.start() as process:
-        while run.status().get("step", 0) < 3:
-            time.sleep(0.01)
+        killed.wait_for_step(3)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)  # another number: two of one kind could arrive as one
         assert process.stdout is not None

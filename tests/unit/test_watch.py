@@ -82,7 +82,7 @@ def test_a_loader_without_progress_is_said_and_taken_back() -> None:
     time.sleep(0.05)
     heart.stop()
     said = [bool(status["warnings"]) for status in written.statuses]
-    assert True in said
+    assert any(said)
     assert not said[0]
     assert not said[-1]
     text = next(status["warnings"][0] for status in written.statuses if status["warnings"])
