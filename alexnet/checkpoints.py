@@ -8,15 +8,18 @@ import shutil
 import warnings
 import zipfile
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from alexnet.build import build
-from alexnet.data.preprocessing import Preprocessing
+from alexnet.data.preprocessing import Geometry, Preprocessing
 from alexnet.errors import UserError
+from alexnet.initialisation import initialise
 from alexnet.runs import beside, replace_atomically
 from alexnet.serial import DamagedNetworkError, network_as_data, network_from_data
+from alexnet.spec import Conv, Linear
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,9 +27,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from alexnet.spec import Network
+    from alexnet.config import Initialisation
+    from alexnet.spec import Layer, Network, Stage
 
 FORMAT = "alexnet-laboratory checkpoint 1"
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+"""Mean of ImageNet's training pictures in red, green, blue, 0…255 (torchvision's 0.485, 0.456, 0.406)."""
 
 
 class CheckpointError(UserError):
@@ -39,6 +45,9 @@ class Checkpoint:
 
     `config` is the recipe as JSON; `training` is what `Trainer.state` gave, and None in one that is only to be looked
     through; `results` are the latest validation's.
+
+    Weights may be partial: `missing` stages then have none, and what lies behind the first of them cannot be computed.
+    `origin` says in words what kind of file this came from and `notes` what had to be assumed; both are empty in ours.
     """
 
     network: Network
@@ -48,6 +57,48 @@ class Checkpoint:
     config: dict[str, Any]
     results: dict[str, Any]
     training: dict[str, Any] | None = None
+    origin: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the stages that have weights in the network and none here."""
+        return tuple(name for name, layer in self.network.layers if _has_weights(layer) and not self._holds(name))
+
+    @property
+    def reachable(self) -> tuple[Stage, ...]:
+        """The stages that can be computed: all of them, or those before the first whose weights are missing."""
+        gaps = set(self.missing)
+        return tuple(takewhile(lambda stage: stage.name not in gaps, self.network.stages()))
+
+    def _holds(self, name: str) -> bool:
+        return f"{name}.weight" in self.weights
+
+
+def _has_weights(layer: Layer) -> bool:
+    return isinstance(layer, Conv | Linear)
+
+
+def untrained(network: Network, how: Initialisation = "he-behind-conv1", seed: int = 0) -> Checkpoint:
+    """A network with the weights that a training starts from, before anything is learnt.
+
+    Raises:
+        ValueError: the network's source states no such initialisation.
+    """
+    model = build(network)
+    initialise(model, network, how, seed)
+    _, height, width = network.input_shape
+    return Checkpoint(
+        network=network,
+        classes=(),
+        preprocessing=Preprocessing(
+            Geometry(max(height, width), height, width), torch.tensor(IMAGENET_MEAN)[:, None, None], torch.ones(3, 1, 1)
+        ),
+        weights=model.state_dict(),
+        config={"initialisation": how, "seed": seed},
+        results={},
+        origin=f"random weights ({how}, seed {seed})",
+    )
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:

@@ -2,45 +2,93 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from alexnet import checkpoints
 from alexnet.build import build
+from alexnet.data.images import square
 from alexnet.data.sources import DataError, JoinedSource, open_data
 from alexnet.errors import UserError
 from alexnet.evaluate import Crops, Evaluation, evaluate
 from alexnet.machine import PRECISIONS, autocast, named_devices
 from alexnet.runs import RunDirectory
+from alexnet.spec import Softmax
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from torch import Tensor
 
     from alexnet.checkpoints import Checkpoint
+    from alexnet.data.images import Pixels
+    from alexnet.data.preprocessing import Preprocessing
     from alexnet.data.sources import Source
+    from alexnet.spec import Stage
 
 
 class Viewer:
-    """A checkpoint's network on a device, without dropout; any number of readers may share one."""
+    """A checkpoint's network on a device, without dropout; any number of readers may share one.
+
+    `stages` are those it can compute: all, or those before the first whose weights the checkpoint lacks.
+    """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, precision: torch.dtype = torch.float32) -> None:
         self.checkpoint, self.device, self.precision = checkpoint, device, precision
+        self.stages = checkpoint.reachable
         with torch.device("meta"):
-            model = build(checkpoint.network)
-        model.load_state_dict(dict(checkpoint.weights), assign=True)
-        placed: torch.nn.Module = model.eval().requires_grad_(False).to(device)
+            whole = build(checkpoint.network)
+        model = nn.Sequential(
+            OrderedDict((name, child) for name, child in whole.named_children() if name in self.stage_names)
+        )
+        weights = checkpoint.weights
+        model.load_state_dict({name: weights[name] for name in model.state_dict()}, assign=True)
+        placed: nn.Module = model.eval().requires_grad_(False).to(device)
         self.model = placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        return tuple(stage.name for stage in self.stages)
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) inputs -> (N, classes) float32 scores, before softmax."""
+        """(N, 3, H, W) inputs -> (N, classes) float32 scores, before softmax.
+
+        Raises:
+            UserError: the checkpoint lacks weights, so there are no scores.
+        """
+        if missing := self.checkpoint.missing:
+            raise UserError(f"no classes can be told: the checkpoint has no weights for {', '.join(missing)}")
         with autocast(self.device, self.precision):
             result: Tensor = self.model(images.to(self.device))
         return result.float()
+
+    def walk(self, images: Tensor) -> Iterator[tuple[Stage, Tensor]]:
+        """Every stage that can be computed with its output for (N, 3, H, W) inputs, the softmax included.
+
+        Values stay on the viewer's device; gradients are kept only where the caller asks torch for them.
+        """
+        values = images.to(self.device)
+        for stage in self.stages:
+            values = (
+                values.softmax(1) if isinstance(stage.layer, Softmax) else self.model.get_submodule(stage.name)(values)
+            )
+            yield stage, values
+
+
+def looked_at(preprocessing: Preprocessing, picture: Pixels) -> tuple[Pixels, Tensor]:
+    """The centre crop of a picture, as the network is shown it.
+
+    (height, width, 3) bytes -> the crop as bytes (H, W, 3) and as the network's input (1, 3, H, W).
+    """
+    geometry = preprocessing.geometry
+    top, left = geometry.centre
+    crop = square(picture, geometry.side)[top : top + geometry.height, left : left + geometry.width]
+    return crop, preprocessing.inputs(torch.from_numpy(crop.copy())[None], top, left)
 
 
 def checkpoint_path(path: Path) -> Path:

@@ -21,6 +21,7 @@ from alexnet.spec import (
     MaxPool,
     Network,
     ReLU,
+    Rounding,
     SameMapNorm,
     Softmax,
 )
@@ -59,24 +60,25 @@ def _head(
     return (*layers, ("fc8", Linear(1000, init_std=output_std)), ("prob", Softmax()))
 
 
-def _features_2012(lrn: LRN, groups: int) -> Layers:
+def _features_2012(lrn: LRN, groups: int, *, rounding: Rounding = "floor", init_bias: float = _ONE) -> Layers:
     """Section 3.5: conv → ReLU → LRN → overlapping pooling, twice; then three convolutions and a last pooling."""
+    pool = MaxPool(3, 2, rounding)
     return (
         ("conv1", Conv(96, 11, stride=4, init_std=_SIGMA)),
         ("relu1", ReLU()),
         ("norm1", lrn),
-        ("pool1", MaxPool(3, 2)),
-        ("conv2", Conv(256, 5, padding=2, groups=groups, init_bias=_ONE, init_std=_SIGMA)),
+        ("pool1", pool),
+        ("conv2", Conv(256, 5, padding=2, groups=groups, init_bias=init_bias, init_std=_SIGMA)),
         ("relu2", ReLU()),
         ("norm2", lrn),
-        ("pool2", MaxPool(3, 2)),
+        ("pool2", pool),
         ("conv3", Conv(384, 3, padding=1, init_std=_SIGMA)),
         ("relu3", ReLU()),
-        ("conv4", Conv(384, 3, padding=1, groups=groups, init_bias=_ONE, init_std=_SIGMA)),
+        ("conv4", Conv(384, 3, padding=1, groups=groups, init_bias=init_bias, init_std=_SIGMA)),
         ("relu4", ReLU()),
-        ("conv5", Conv(256, 3, padding=1, groups=groups, init_bias=_ONE, init_std=_SIGMA)),
+        ("conv5", Conv(256, 3, padding=1, groups=groups, init_bias=init_bias, init_std=_SIGMA)),
         ("relu5", ReLU()),
-        ("pool5", MaxPool(3, 2)),
+        ("pool5", pool),
     )
 
 
@@ -156,6 +158,25 @@ ALEXNET_2012_SOURCE = Network(
         "ReLU and divides α by 5, ReLU comes after pooling, and a response norm within each map follows the second "
         "LRN. The code's default for k is 1; the released layer files vary it, and the paper's 2 is kept here."
     ),
+)
+
+BVLC_ALEXNET = Network(
+    name="bvlc-alexnet",
+    title="Caffe’s AlexNet",
+    input_shape=(3, 227, 227),
+    towers=2,
+    merged_at="fc8",
+    layers=(
+        *_features_2012(LRN(average=True, k=1.0), groups=2, rounding="ceil", init_bias=0.1),
+        *_head(hidden_std=0.005, init_bias=0.1),
+    ),
+    source="BVLC/caffe, models/bvlc_alexnet/train_val.prototxt",
+    remark=(
+        "The paper's order of layers as Caffe trained it, and the AlexNet of most published weights. One GPU: the two "
+        "towers survive as groups, and LRN runs across all channels with α divided by 5 and k = 1. Its model card "
+        "names what differs in training: no noise on colour, and biases of 0.1 where the paper has 1."
+    ),
+    side_remarks=ALEXNET_2012.side_remarks,
 )
 
 CAFFENET = Network(
@@ -331,6 +352,7 @@ NETWORKS: dict[str, Network] = {
         ALEXNET_2012,
         ALEXNET_ONE_TOWER,
         ALEXNET_2012_SOURCE,
+        BVLC_ALEXNET,
         CAFFENET,
         ALEXNET_OWT,
         ALEXNET_HALF,

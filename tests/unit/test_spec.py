@@ -185,6 +185,7 @@ SMALLEST = {
     "alexnet-2012": 67,  # 3 → 7 → 15 → 67
     "alexnet-one-tower": 67,
     "alexnet-2012-source": 36,  # rounded up, 2 → 4 → 8 → 7·4 + 11 − 3
+    "bvlc-alexnet": 39,  # as caffenet
     "caffenet": 39,  # poolings rounded up: 2 → 4 → 8 → 7·4 + 11
     "alexnet-owt": 63,  # 67, less the padding of 2 on both sides
     "alexnet-half": 63,

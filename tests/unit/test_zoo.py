@@ -13,6 +13,7 @@ TOTALS = {
     "alexnet-2012": ((3, 227, 227), 60_965_224, 724_406_816),
     "alexnet-one-tower": ((3, 227, 227), 62_378_344, 1_135_256_096),
     "alexnet-2012-source": ((3, 224, 224), 60_965_224, 724_406_816),
+    "bvlc-alexnet": ((3, 227, 227), 60_965_224, 724_406_816),
     "caffenet": ((3, 227, 227), 60_965_224, 724_406_816),
     "alexnet-owt": ((3, 224, 224), 61_100_840, 714_188_480),
     "alexnet-half": ((3, 224, 224), 16_630_440, 311_191_824),
@@ -78,7 +79,9 @@ def test_stage_names_are_distinct_and_can_be_attributes_of_a_module(name: str) -
 # --- shapes ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["alexnet-2012", "alexnet-one-tower", "caffenet", "alexnet-2012-source"])
+@pytest.mark.parametrize(
+    "name", ["alexnet-2012", "alexnet-one-tower", "bvlc-alexnet", "caffenet", "alexnet-2012-source"]
+)
 def test_alexnet_maps_are_55_27_13_and_6_wide(name: str) -> None:
     expected = {"conv1": 55, "pool1": 27, "conv2": 27, "pool2": 13, "conv3": 13, "conv4": 13, "conv5": 13, "pool5": 6}
     actual = sides(name)
@@ -161,7 +164,7 @@ def test_groups_of_the_convolutions(name: str, groups: list[int]) -> None:
     assert network.towers == max(groups)
 
 
-@pytest.mark.parametrize("name", ["alexnet-2012", "alexnet-2012-source", "caffenet"])
+@pytest.mark.parametrize("name", ["alexnet-2012", "alexnet-2012-source", "bvlc-alexnet", "caffenet"])
 def test_one_gpu_holds_the_classifier_and_two_everything_before(name: str) -> None:
     towers = {stage.name: stage.towers for stage in network_named(name).stages()}
     assert [towers.pop("fc8"), towers.pop("prob")] == [1, 1]
@@ -178,6 +181,7 @@ LRN_PLACES = {
     "alexnet-2012": [("relu1", "norm1", "pool1"), ("relu2", "norm2", "pool2")],
     "alexnet-one-tower": [("relu1", "norm1", "pool1"), ("relu2", "norm2", "pool2")],
     "alexnet-2012-source": [("conv1", "norm1", "pool1"), ("conv2", "norm2", "cnorm2")],
+    "bvlc-alexnet": [("relu1", "norm1", "pool1"), ("relu2", "norm2", "pool2")],
     "caffenet": [("pool1", "norm1", "conv2"), ("pool2", "norm2", "conv3")],
     "vgg-a-lrn": [("relu1_1", "norm1", "pool1")],
 }
@@ -200,7 +204,8 @@ def test_lrn_stands_where_the_source_has_it(name: str) -> None:
         ("alexnet-2012", 1e-4, 2, 2),  # section 3.3, inside each tower
         ("alexnet-one-tower", 1e-4 / 5, 2, 1),  # torch's layer with the paper's numbers
         ("alexnet-2012-source", 1e-4 / 5, 2, 2),
-        ("caffenet", 1e-4 / 5, 1, 1),  # Caffe's default k
+        ("bvlc-alexnet", 1e-4 / 5, 1, 1),  # Caffe's default k
+        ("caffenet", 1e-4 / 5, 1, 1),
         ("vgg-a-lrn", 1e-4, 2, 1),
     ],
 )
