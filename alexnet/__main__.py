@@ -1,4 +1,4 @@
-"""python -m alexnet VERB: train, evaluate, pack, presets."""
+"""python -m alexnet VERB: train, evaluate, inspect, convert, pack, presets."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from alexnet.data.sources import BUILT_IN
 from alexnet.errors import UserError
 from alexnet.presets import PRESETS, configured
 from alexnet.progress import Progress
-from alexnet.runs import new_path
+from alexnet.runs import RUNS, new_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from alexnet.evaluate import Evaluation
 
-RUNS = Path("runs")
 _TYPES = get_type_hints(TrainConfig)
 _GROUPS = {
     "epochs": ("recipe", "Defaults are those of paper-2012; a preset has its own."),
@@ -32,6 +31,7 @@ _GROUPS = {
     "device": ("machine", "auto takes what is fastest here, and the log says what that was."),
 }
 """Where the groups of options begin, in the order of the config's fields."""
+_ANY_CHECKPOINT = "a file of ours, torch, safetensors, numpy, Caffe or ONNX, a folder of .npy files, or a run directory"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
         "not split into train/ and val/ is split as the checkpoint's training did; --all takes every picture instead, "
         "for a test set or a folder val/ by itself.",
     )
-    evaluate.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a checkpoint, or a run directory")
+    evaluate.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help=_ANY_CHECKPOINT)
     evaluate.add_argument("data", metavar="DATA", help="as for train; its validation part is looked at")
     evaluate.add_argument("--all", action="store_true", help="every picture, not only those kept for validation")
     evaluate.add_argument("--ten-crop", action="store_true", help="average ten crops (paper, section 4.1)")
@@ -90,6 +90,28 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--batch", type=int, default=64, metavar="N", help="pictures at a time (default: 64)")
     evaluate.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read pictures")
+
+    inspect = verbs.add_parser(
+        "inspect",
+        help="what is in a checkpoint, what it fits, every mismatch",
+        description="Says what is in a file of weights, whatever wrote it, and which network it fits; nothing in it is "
+        "executed. The exit status is 0 also where it fits none, and 2 where it cannot be read.",
+    )
+    inspect.add_argument("file", metavar="FILE", type=Path, help=_ANY_CHECKPOINT)
+    inspect.add_argument("--network", metavar="NAME", help="hold it against this network (default: against all)")
+    inspect.add_argument("--json", action="store_true", help="everything as JSON")
+
+    convert = verbs.add_parser(
+        "convert",
+        help="a checkpoint from anywhere as one of ours, in safetensors",
+        description="Writes weights from anywhere with the network, preprocessing and classes that belong to them.",
+    )
+    convert.add_argument("file", metavar="FILE", type=Path, help=_ANY_CHECKPOINT)
+    convert.add_argument("out", metavar="OUT.safetensors", type=Path, help="the file to write")
+    convert.add_argument("--network", metavar="NAME", help="the network that the weights belong to, if several fit")
+    convert.add_argument("--pixels", metavar="P", help="what the network was shown; a wrong name lists them")
+    convert.add_argument("--half", action="store_true", help="store weights as float16, in half the room")
+    convert.add_argument("--force", action="store_true", help="write over OUT if it exists")
 
     pack = verbs.add_parser("pack", help="decode and resize pictures once, to read them at memory speed ever after")
     pack.add_argument("data", metavar="DATA", help="as for train")
@@ -188,6 +210,33 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _inspect(options: argparse.Namespace) -> int:
+    from alexnet.foreign import inspect  # noqa: PLC0415 - as above
+
+    report = inspect(options.file, network=options.network)
+    print(json.dumps(report.as_json(), ensure_ascii=False, indent=2) if options.json else report.text())
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from alexnet import checkpoints  # noqa: PLC0415
+    from alexnet.foreign import open_checkpoint  # noqa: PLC0415
+
+    out: Path = options.out
+    if out.suffix != checkpoints.SAFETENSORS:
+        raise UserError(f"what is written is safetensors: name it {out.with_suffix(checkpoints.SAFETENSORS).name}")
+    if out.exists() and not options.force:
+        raise UserError(f"{out} exists: give another name, or --force to write over it")
+    if not out.parent.is_dir():
+        raise UserError(f"there is no folder {out.parent} to write {out.name} in")
+    checkpoint = open_checkpoint(options.file, network=options.network, pixels=options.pixels)
+    checkpoints.save(out, checkpoint, half=options.half)
+    for note in checkpoint.notes:
+        print(f"note: {note}")
+    print(f"{out}: {checkpoint.network.name} from {checkpoint.origin or 'a checkpoint of this project'}")
+    return 0
+
+
 def _lasting(data: str) -> str:
     """A name of the data that means the same from any folder, since a run may be resumed from another."""
     return str(Path(data).resolve()) if data not in {"", BUILT_IN} and Path(data).exists() else data
@@ -261,6 +310,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs: dict[str, Callable[[argparse.Namespace], int]] = {
         "train": _train,
         "evaluate": _evaluate,
+        "inspect": _inspect,
+        "convert": _convert,
         "pack": _pack,
         "presets": _presets,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -18,6 +19,7 @@ from alexnet.data.preprocessing import Geometry, Preprocessing
 from alexnet.errors import UserError
 from alexnet.initialisation import initialise
 from alexnet.runs import beside, replace_atomically
+from alexnet.safetensor_files import DamagedSafetensorsError, begins, read_safetensors, write_safetensors
 from alexnet.serial import DamagedNetworkError, network_as_data, network_from_data
 from alexnet.spec import Conv, Linear
 
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from alexnet.spec import Layer, Network, Stage
 
 FORMAT = "alexnet-laboratory checkpoint 1"
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+SAFETENSORS = ".safetensors"
+_PIXELS = "preprocessing."
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 """Mean of ImageNet's training pictures in red, green, blue, 0…255 (torchvision's 0.485, 0.456, 0.406)."""
 
@@ -47,7 +52,8 @@ class Checkpoint:
     through; `results` are the latest validation's.
 
     Weights may be partial: `missing` stages then have none, and what lies behind the first of them cannot be computed.
-    `origin` says in words what kind of file this came from and `notes` what had to be assumed; both are empty in ours.
+    `origin` says in words what kind of file this came from and `notes` what had to be assumed; both are empty in what
+    we trained ourselves.
     """
 
     network: Network
@@ -79,12 +85,22 @@ def _has_weights(layer: Layer) -> bool:
     return isinstance(layer, Conv | Linear)
 
 
-def untrained(network: Network, how: Initialisation = "he-behind-conv1", seed: int = 0) -> Checkpoint:
+def numbered(count: int) -> tuple[str, ...]:
+    """Names for classes of which only the number is known."""
+    return tuple(f"class {index}" for index in range(count))
+
+
+def untrained(network: Network, how: Initialisation | None = None, seed: int = 0) -> Checkpoint:
     """A network with the weights that a training starts from, before anything is learnt.
+
+    Without `how` they are He's, behind a conv1 as its source states it where it does.
 
     Raises:
         ValueError: the network's source states no such initialisation.
     """
+    if how is None:
+        first = next(layer for _, layer in network.layers if isinstance(layer, Conv))
+        how = "he" if first.init_std is None else "he-behind-conv1"
     model = build(network)
     initialise(model, network, how, seed)
     _, height, width = network.input_shape
@@ -101,22 +117,36 @@ def untrained(network: Network, how: Initialisation = "he-behind-conv1", seed: i
     )
 
 
-def save(path: Path, checkpoint: Checkpoint) -> None:
+def save(path: Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
     """Writes a checkpoint aside, forces it to the disk and renames it.
+
+    A path that ends in .safetensors is written in that format: weights under the names of the network's stages and
+    everything else as JSON, but no state of a training.  `half` stores weights there as float16, in half the room.
 
     Raises:
         OSError: no room, or no right to write; what was there before is untouched.
+        ValueError: `half` for a file of the other format.
     """
-    content = {
+    weights = {name: tensor.detach() for name, tensor in checkpoint.weights.items()}
+    content: dict[str, Any] = {
         "format": FORMAT,
         "network": network_as_data(checkpoint.network),
         "classes": list(checkpoint.classes),
         "preprocessing": checkpoint.preprocessing.as_data(),
-        "weights": {name: tensor.detach() for name, tensor in checkpoint.weights.items()},
         "config": checkpoint.config,
         "results": checkpoint.results,
-        "training": checkpoint.training,
+        "origin": checkpoint.origin,
+        "notes": list(checkpoint.notes),
     }
+    if path.suffix == SAFETENSORS:
+        pixels = content["preprocessing"] = dict(checkpoint.preprocessing.as_data())
+        tensors = {f"{_PIXELS}{name}": pixels.pop(name) for name in ("mean", "divisor")}
+        tensors |= {name: tensor.half() if half else tensor for name, tensor in weights.items()}
+        replace_atomically(path, lambda file: write_safetensors(file, tensors, content))
+        return
+    if half:
+        raise ValueError(f"only {SAFETENSORS} files are stored as float16, got {path.name}")
+    content |= {"weights": weights, "training": checkpoint.training}
     try:
         replace_atomically(path, lambda file: torch.save(content, file))
     except RuntimeError as error:  # torch's writer wraps what the system said
@@ -140,33 +170,63 @@ def link(existing: Path, path: Path) -> None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Reads one of our checkpoints; nothing in it is executed.  Tensors are on the CPU.
+    """Reads one of our checkpoints, of either format; nothing in it is executed.  Tensors are float32 on the CPU.
 
     Raises:
         CheckpointError: the file is missing, damaged, foreign, or would run code.
     """
     try:
+        with path.open("rb") as file:
+            safe = begins(file.read(16))
+        if safe:
+            return from_safetensors(*read_safetensors(path), path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles of other protocols, which are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}") from None
+    except CheckpointError:
+        raise
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} is not a checkpoint that can be read: {_reason(error)}") from None
+    return from_content(content, path)
+
+
+def from_safetensors(tensors: dict[str, Tensor], texts: dict[str, str], path: Path) -> Checkpoint:
+    """One of our checkpoints from what its safetensors file holds; otherwise as `load`."""
+    if texts.get("format") != FORMAT:
+        return from_content(None, path)
+    try:
+        content: dict[str, Any] = {
+            name: text if name in {"format", "origin"} else json.loads(text) for name, text in texts.items()
+        }
+        content["preprocessing"] |= {name: tensors.pop(f"{_PIXELS}{name}") for name in ("mean", "divisor")}
+    except KeyError as error:
+        raise CheckpointError(f"{path} is damaged: it lacks {error}") from None
+    except (ValueError, TypeError, RecursionError):
+        raise CheckpointError(f"{path} is damaged: what it says of itself cannot be read") from None
+    return from_content({**content, "weights": tensors, "training": None}, path)
+
+
+def from_content(content: Any, path: Path) -> Checkpoint:
+    """One of our checkpoints from the dictionary that its file holds; otherwise as `load`."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of this project: it lacks format = {FORMAT!r}")
     try:
         network = network_from_data(content["network"])
+        training = content["training"]
         return Checkpoint(
             network=network,
             classes=tuple(map(str, content["classes"])),
             preprocessing=Preprocessing.from_data(content["preprocessing"]),
-            weights=_checked(content["weights"], network, path),
+            weights=_checked(content["weights"], network, path, whole=training is not None),
             config=dict(content["config"]),
             results=dict(content["results"]),
-            training=content["training"],
+            training=training,
+            origin=str(content.get("origin", "")),
+            notes=tuple(map(str, content.get("notes", ()))),
         )
-    except (KeyError, TypeError, ValueError, DamagedNetworkError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, DamagedNetworkError) as error:
         if isinstance(error, CheckpointError):
             raise
         missing = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -176,6 +236,8 @@ def load(path: Path) -> Checkpoint:
 def _reason(error: Exception) -> str:
     """Why torch could not read a file, without its advice to read it unsafely."""
     text = str(error).strip()
+    if isinstance(error, DamagedSafetensorsError):
+        return text
     if "weights_only" in text or isinstance(error, pickle.UnpicklingError):
         return "it is damaged, or holds more than weights and plain values, and nothing in a checkpoint is executed"
     if isinstance(error, (EOFError, zipfile.BadZipFile)) or "zip archive" in text or "Invalid argument" in text:
@@ -183,16 +245,40 @@ def _reason(error: Exception) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def _checked(weights: dict[str, Tensor], network: Network, path: Path) -> dict[str, Tensor]:
-    """The weights, of which every name and shape is the network's."""
+def _checked(weights: dict[str, Tensor], network: Network, path: Path, *, whole: bool) -> dict[str, Tensor]:
+    """The weights as float32, of which every name and shape is the network's.
+
+    Unless they must be `whole`, stages may lack both weight and bias, but not all of them may.
+    """
     with torch.device("meta"):
         expected = {name: tensor.shape for name, tensor in build(network).state_dict().items()}
+    held = {name.rpartition(".")[0] for name in weights}
+    absent = set() if whole or not weights else {name for name in expected if name.rpartition(".")[0] not in held}
     wrong = [
         f"{name} is missing" if name not in weights else f"{name} is {tuple(weights[name].shape)}, not {tuple(shape)}"
         for name, shape in expected.items()
-        if name not in weights or weights[name].shape != shape
+        if name not in absent and (name not in weights or weights[name].shape != shape)
     ]
     wrong += [f"{name} is not the network's" for name in weights if name not in expected]
     if wrong:
         raise CheckpointError(f"the weights in {path} do not fit {network.name}: {'; '.join(wrong)}")
-    return weights
+    for name, tensor in weights.items():
+        if (trouble := trouble_with(tensor)) is not None:
+            raise CheckpointError(f"{name} in {path} {trouble}")
+    return {name: tensor.float() for name, tensor in weights.items()}
+
+
+def trouble_with(tensor: Tensor) -> str | None:
+    """Why a tensor from a file cannot be weights, as the rest of a sentence; None where it can.
+
+    A tensor may claim any shape with strides of 0 over a few bytes, or without any bytes at all.
+    """
+    if tensor.is_quantized or tensor.dtype not in FLOATS:
+        return f"holds {str(tensor.dtype).removeprefix('torch.')}, not floating-point numbers of 16, 32 or 64 bits"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "is sparse or nested, not a plain array: call to_dense() on it before saving"
+    if tensor.device.type == "meta":
+        return "has a shape and no values (it is on torch's meta device)"
+    if tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
+        return f"claims {tensor.numel():,} values and the file holds fewer"
+    return None

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from alexnet import checkpoints
 from alexnet.build import build
+from alexnet.checkpoints import numbered
 from alexnet.data.images import square
 from alexnet.data.sources import DataError, JoinedSource, open_data
 from alexnet.errors import UserError
 from alexnet.evaluate import Crops, Evaluation, evaluate
+from alexnet.foreign import open_checkpoint
 from alexnet.machine import PRECISIONS, autocast, named_devices
-from alexnet.runs import RunDirectory
 from alexnet.spec import Softmax
 
 if TYPE_CHECKING:
@@ -91,18 +91,6 @@ def looked_at(preprocessing: Preprocessing, picture: Pixels) -> tuple[Pixels, Te
     return crop, preprocessing.inputs(torch.from_numpy(crop.copy())[None], top, left)
 
 
-def checkpoint_path(path: Path) -> Path:
-    """The file meant: of a run directory its best checkpoint, or the last where none was validated.
-
-    Raises:
-        RunError: the folder holds no run.
-    """
-    if not path.is_dir():
-        return path
-    run = RunDirectory.open(path)
-    return run.best if run.best.exists() else run.last
-
-
 def evaluate_checkpoint(
     path: Path,
     data: str,
@@ -117,9 +105,10 @@ def evaluate_checkpoint(
     say: Callable[[str], None] = lambda _text: None,
     seen: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Evaluation:
-    """A checkpoint judged on the validation pictures of some data, with the preprocessing that it was trained with.
+    """A checkpoint of any kind judged on the validation pictures of some data, with its own preprocessing.
 
-    Data that is not split is split as the checkpoint's training did; `everything` takes all its pictures instead.
+    Classes that the checkpoint only numbers are taken to be the data's in their order.  Data that is not split is split
+    as the checkpoint's training did; `everything` takes all its pictures instead.
     `say` is told what was looked at.
 
     Raises:
@@ -127,14 +116,23 @@ def evaluate_checkpoint(
     """
     if batch < 1 or workers < 0:
         raise UserError(f"--batch must be 1 or more and --workers 0 or more, got {batch} and {workers}")
-    checkpoint = checkpoints.load(checkpoint_path(path))
-    trained = checkpoint.config
-    splits = open_data(data, val_fraction=trained.get("val_fraction", 0.1), seed=trained.get("seed", 0))
+    checkpoint = open_checkpoint(path)
+    fraction, seed = checkpoint.config.get("val_fraction"), checkpoint.config.get("seed")  # others' may hold anything
+    splits = open_data(
+        data,
+        val_fraction=fraction if isinstance(fraction, float) and 0 < fraction < 1 else 0.1,
+        seed=seed if isinstance(seed, int) and seed >= 0 else 0,
+    )
     source: Source = JoinedSource(splits.train, splits.val) if everything else splits.val
-    if tuple(source.classes) != checkpoint.classes:
-        raise DataError(_other_classes(checkpoint.classes, tuple(source.classes)))
-    if not all(bool(tensor.isfinite().all()) for tensor in checkpoint.weights.values()):
-        raise UserError(f"{path} holds weights that are no numbers (NaN or infinite): nothing can be seen through it")
+    if checkpoint.missing:
+        raise UserError(f"no classes can be told: {path} has no weights for {', '.join(checkpoint.missing)}")
+    known = tuple(source.classes)
+    if len(known) == len(checkpoint.classes) and checkpoint.classes == numbered(len(known)):
+        say(
+            "The checkpoint numbers its classes and does not name them: they are taken to be the data's, in this order."
+        )
+    elif known != checkpoint.classes:
+        raise DataError(_other_classes(checkpoint.classes, known))
     devices = named_devices(device, checkpoint.network)
     if len(devices) != 1:
         raise UserError(f"--device takes one device here, got {device!r}")
@@ -153,6 +151,8 @@ def evaluate_checkpoint(
         )
     except ValueError as error:
         raise UserError(str(error)) from None
+    for note in checkpoint.notes:
+        say(f"checkpoint: {note}")
     which = f"all {len(source):,} pictures" if everything else f"the {len(source):,} kept for validation"
     say(f"{splits.description}  Looked at {which}.")
     for warning in splits.warnings:

@@ -28,6 +28,9 @@ STALE_SECONDS = 30.0
 
 FORMAT = 1
 
+RUNS = Path("runs")
+"""Where runs are, seen from where the program was started."""
+
 
 class RunError(UserError):
     """A run directory cannot be used as asked; the message names it, the reason and the remedy."""

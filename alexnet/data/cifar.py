@@ -4,26 +4,26 @@ Krizhevsky (2009), "Learning multiple layers of features from tiny images": 50,0
 test, 32×32, of 10 or 100 classes.  https://www.cs.toronto.edu/~kriz/cifar.html describes both formats.
 
 The Python version is pickled, and a pickle may name any function to be called.  Nothing named in these files is ever
-called: see `_Inert`.
+called: see `alexnet.inert`.
 """
 
 from __future__ import annotations
 
 import gzip
 import io
-import pickle
 import tarfile
 import zlib
 from dataclasses import dataclass
-from math import prod
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 import numpy as np
 
 from alexnet.data.sources import DataError, Splits
+from alexnet.inert import NAMES as _NAMES  # noqa: F401
+from alexnet.inert import Inert as _Inert  # noqa: F401
+from alexnet.inert import RefusedNameError, array, text, unpickled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -245,25 +245,25 @@ def _binary_batch(data: bytes, name: str, layout: _Layout) -> tuple[Pixels, Labe
 
 def _pickled_names(data: bytes, layout: _Layout) -> tuple[str, ...]:
     names = _unpickled(data, layout.meta).get(layout.names)
-    texts = [_text(value) for value in names] if isinstance(names, list) else [None]
-    if any(text is None for text in texts):
+    texts = [text(value) for value in names] if isinstance(names, list) else [None]
+    if None in texts:
         raise DataError(f"{layout.meta} has no list of texts under {layout.names!r}: download it again")
     return tuple(cast("list[str]", texts))
 
 
 def _pickled_batch(data: bytes, name: str, layout: _Layout) -> tuple[Pixels, Labels]:
     batch = _unpickled(data, name)
-    rows, listed = _array(batch.get("data")), batch.get(layout.labels)
+    rows, listed = array(batch.get("data")), batch.get(layout.labels)
     if rows is None or rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != PICTURE_BYTES or not len(rows):
         shape = "nothing that can be read" if rows is None else f"{rows.dtype} of shape {rows.shape}"
         raise DataError(f"{name} has {shape} for its data; expected is uint8 of shape (N, {PICTURE_BYTES})")
     if isinstance(listed, list) and all(type(label) is int and 0 <= label < 1 << 32 for label in listed):
         labels = np.array(listed, np.int64)
     else:
-        array = _array(listed)
-        if array is None or array.ndim != 1:
+        given = array(listed)
+        if given is None or given.ndim != 1:
             raise DataError(f"{name} has no list of numbers under {layout.labels!r}: download it again")
-        labels = array.astype(np.int64)
+        labels = given.astype(np.int64)
     if len(labels) != len(rows):
         raise DataError(f"{name} has {len(rows):,} pictures but {len(labels):,} labels: download it again")
     return _pictures(rows), _checked(labels, name, layout)
@@ -280,124 +280,21 @@ def _checked(labels: Labels, name: str, layout: _Layout) -> Labels:
     return labels
 
 
-# --- pickles, without what pickles do --------------------------------------------------------------------------------
-
-
-class _Inert:
-    """Stands for a function or class that a pickle names, and for what calling it would have made.
-
-    It only remembers.  `_array`, `_text` and `_raw` read from it what the few known names mean.
-    """
-
-    __slots__ = ("args", "called", "state")
-
-    def __init__(self, called: str, args: tuple[Any, ...] | None = None) -> None:
-        self.called, self.args, self.state = called, args, None
-
-    def __call__(self, *args: Any) -> _Inert:
-        return _Inert(self.called, args)
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def is_call(self, name: str, arguments: Iterable[int]) -> bool:
-        return self.called == name and self.args is not None and len(self.args) in arguments
-
-
-_NAMES = {
-    ("numpy", "ndarray"): "ndarray",
-    ("numpy", "dtype"): "dtype",
-    ("_codecs", "encode"): "encode",  # bytes, as Python 3 writes them for Python 2
-    **{
-        (f"numpy.{core}.{module}", name): name
-        for core in ("core", "_core")  # the same before and since numpy 2
-        for module, name in (("multiarray", "_reconstruct"), ("numeric", "_frombuffer"))
-    },
-}
-"""All that pickled arrays and texts name."""
-
-
-class _Unpickler(pickle._Unpickler):  # noqa: SLF001
-    """Python's unpickler in Python, in which names become `_Inert`.
-
-    The one in C can be made to fill all memory by a single number (the memo's index is taken as its size); this one
-    keeps its memo in a dictionary, and takes a tenth of a second a batch.
-    """
-
-    # Extension codes look names up in a table of this process instead of asking `find_class`.
-    dispatch: ClassVar[dict[int, Any]] = {
-        code: action
-        for code, action in pickle._Unpickler.dispatch.items()  # noqa: SLF001
-        if code not in {*pickle.EXT1, *pickle.EXT2, *pickle.EXT4}
-    }
-
-    def find_class(self, module: str, name: str, /) -> _Inert:
-        if (module, name) not in _NAMES:
-            raise DataError(f"it asks to run {f'{module}.{name}'!r}, which no CIFAR file needs: do not trust it")
-        return _Inert(_NAMES[module, name])
+# --- pickles ----------------------------------------------------------------------------------------------------------
 
 
 def _unpickled(data: bytes, name: str) -> dict[str, Any]:
     """A pickled dictionary by its texts; strings written by Python 2 stay bytes.
 
     Raises:
-        DataError: it names anything but `_NAMES`, is cut off, or is no dictionary.
+        DataError: it names anything but `inert.NAMES`, is cut off, or is no dictionary.
     """
     try:
-        value = _Unpickler(io.BytesIO(data), encoding="bytes").load()
-    except DataError as error:
-        raise DataError(f"{name} is no CIFAR batch: {error}") from error
+        value = unpickled(io.BytesIO(data), len(data))
+    except RefusedNameError as error:
+        raise DataError(f"{name} is no CIFAR batch: {error}, which no CIFAR file needs: do not trust it") from error
     except Exception as error:  # an unpickler answers bad bytes with any exception there is
         raise DataError(f"{name} is damaged or cut off: download it again") from error
     if not isinstance(value, dict):
         raise DataError(f"{name} holds {type(value).__name__} where a dictionary belongs: download it again")
-    return {text: entry for key, entry in value.items() if (text := _text(key)) is not None}
-
-
-def _raw(value: Any) -> bytes | None:
-    if isinstance(value, _Inert) and value.is_call("encode", {1, 2}):
-        assert value.args is not None
-        text, encoding = (*value.args, "latin1")[:2]
-        if isinstance(text, str) and _text(encoding) == "latin1":
-            try:
-                return text.encode("latin1")
-            except UnicodeEncodeError:
-                return None
-    return bytes(value) if isinstance(value, bytes | bytearray) else None
-
-
-def _text(value: Any) -> str | None:
-    if isinstance(value, str):
-        return value
-    raw = _raw(value)
-    return None if raw is None else raw.decode("utf-8", "backslashreplace")
-
-
-def _array(value: Any) -> NDArray[Any] | None:
-    """The array of integers that a pickle describes, made by nothing but `np.frombuffer`; None if it does not."""
-    if not isinstance(value, _Inert) or value.args is None:
-        return None
-    if value.is_call("_reconstruct", {3}) and isinstance(value.state, tuple) and len(value.state) == 5:
-        _, shape, dtype, by_columns, buffer = value.state
-    elif value.is_call("_frombuffer", {4, 5}):  # protocol 5
-        buffer, dtype, shape, order = value.args[:4]
-        by_columns = _text(order) == "F"
-    else:
-        return None
-    kind, raw = _dtype(dtype), _raw(buffer)
-    if kind is None or not raw or not isinstance(shape, tuple) or len(shape) > 4:
-        return None
-    if any(type(length) is not int or length < 0 for length in shape) or prod(shape) * kind.itemsize != len(raw):
-        return None
-    return np.frombuffer(raw, kind).reshape(shape, order="F" if by_columns else "C")
-
-
-def _dtype(value: Any) -> np.dtype[Any] | None:
-    if not isinstance(value, _Inert) or not value.is_call("dtype", {1, 2, 3}):
-        return None
-    assert value.args is not None
-    code = _text(value.args[0])
-    if code not in {f"{sign}{size}" for sign in "iu" for size in (1, 2, 4, 8)}:
-        return None
-    order = _text(value.state[1]) if isinstance(value.state, tuple) and len(value.state) > 1 else "|"
-    return np.dtype(code).newbyteorder(cast("Any", order)) if order in {"<", ">", "|", "="} else None
+    return {known: entry for key, entry in value.items() if (known := text(key)) is not None}

@@ -178,6 +178,34 @@ def open_data(text: str, *, val_fraction: float = 0.1, seed: int = 0) -> Splits:
     return _open_folder(path, val_fraction, seed) if is_folder else _open_file(path)
 
 
+def open_pictures(text: str) -> Source:
+    """All pictures of what the user named, to look at and not to learn from: classes and splits do not matter.
+
+    Known is what `open_data` knows, and any folder with pictures anywhere below it.
+
+    Raises:
+        DataError: there is nothing of the kind; the message says what was expected.
+    """
+    from alexnet.data import cifar, pack  # noqa: PLC0415  they build on this module
+
+    path = Path(text).expanduser()
+    if text == BUILT_IN or not path.is_dir() or pack.is_pack(path) or cifar.is_cifar(path):
+        splits = open_data(text)
+        return JoinedSource(splits.train, splits.val)
+    path = path.resolve()
+    files = _walk(path, path.name, Counter(), [])
+    if not files:
+        raise DataError(f"{str(path)!r} holds no picture; expected are files such as .jpg or .png, at any depth")
+    return FolderSource(
+        path.parent,
+        (_name(path),),
+        (path.name,),
+        np.zeros(len(files), np.int64),
+        b"".join(files),
+        np.cumsum([len(file) for file in files], dtype=np.int64),
+    )
+
+
 def _built_in(seed: int) -> Splits:
     from alexnet.data.generated import GeneratedSource  # noqa: PLC0415  draws with what folders need not load
 

@@ -6,6 +6,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import safetensors.torch
 import torch
 
 from alexnet import checkpoints
@@ -162,3 +163,70 @@ def test_a_checkpoint_with_something_wrong_names_it(tmp_path: Path, values: dict
     changed(path, **values)
     with pytest.raises(CheckpointError, match=message):
         checkpoints.load(path)
+
+
+# --- safetensors, and weights that are not whole ---------------------------------------------------------------------
+
+
+def test_a_safetensors_checkpoint_comes_back_whole_but_for_the_training(tmp_path: Path) -> None:
+    saved = checkpoint(origin="a place", notes=("one", "two"))
+    checkpoints.save(tmp_path / "x.safetensors", saved)
+    loaded = checkpoints.load(tmp_path / "x.safetensors")
+    assert (loaded.network, loaded.classes, loaded.config) == (saved.network, saved.classes, saved.config)
+    assert (loaded.results, loaded.origin, loaded.notes) == (saved.results, saved.origin, saved.notes)
+    assert loaded.preprocessing.geometry == saved.preprocessing.geometry
+    assert torch.equal(loaded.preprocessing.mean, saved.preprocessing.mean)
+    assert all(torch.equal(loaded.weights[name], saved.weights[name]) for name in saved.weights)
+    assert loaded.weights.keys() == saved.weights.keys()
+    assert loaded.training is None
+
+
+def test_a_safetensors_checkpoint_is_one_for_everybody(tmp_path: Path) -> None:
+    saved = checkpoint()
+    checkpoints.save(tmp_path / "x.safetensors", saved)
+    tensors = safetensors.torch.load_file(tmp_path / "x.safetensors")
+    assert torch.equal(tensors["fc8.weight"], saved.weights["fc8.weight"])
+
+
+def test_weights_stored_as_float16_come_back_as_float32(tmp_path: Path) -> None:
+    saved = checkpoint()
+    checkpoints.save(tmp_path / "x.safetensors", saved)
+    checkpoints.save(tmp_path / "half.safetensors", saved, half=True)
+    loaded = checkpoints.load(tmp_path / "half.safetensors")
+    assert {tensor.dtype for tensor in loaded.weights.values()} == {torch.float32}
+    assert torch.equal(loaded.weights["conv1.weight"], saved.weights["conv1.weight"].half().float())
+    assert torch.equal(loaded.preprocessing.mean, saved.preprocessing.mean)
+    weights = sum(tensor.numel() for tensor in saved.weights.values())
+    whole, half = ((tmp_path / f"{name}.safetensors").stat().st_size for name in ("x", "half"))
+    assert abs((whole - half) - 2 * weights) < 64  # the header's numbers are shorter by a few digits
+    with pytest.raises(ValueError, match=r"only \.safetensors files are stored as float16"):
+        checkpoints.save(tmp_path / "x.pt", saved, half=True)
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
+def test_weights_without_a_training_may_be_partial_in_whole_stages(tmp_path: Path, name: str) -> None:
+    weights = {key: tensor for key, tensor in checkpoint().weights.items() if key.startswith("conv")}
+    checkpoints.save(tmp_path / name, checkpoint(weights=weights, training=None))
+    loaded = checkpoints.load(tmp_path / name)
+    assert loaded.missing == ("fc6", "fc7", "fc8")
+    assert loaded.reachable[-1].name == "flatten"
+    del weights["conv3.bias"]
+    checkpoints.save(tmp_path / name, checkpoint(weights=weights, training=None))
+    with pytest.raises(CheckpointError, match=r"do not fit alexnet-2012@67: conv3.bias is missing$"):
+        checkpoints.load(tmp_path / name)
+    checkpoints.save(tmp_path / name, checkpoint(weights={}, training=None))
+    with pytest.raises(CheckpointError, match=r"conv1\.weight is missing"):
+        checkpoints.load(tmp_path / name)
+
+
+def test_a_training_does_not_go_on_from_partial_weights(tmp_path: Path) -> None:
+    weights = {key: tensor for key, tensor in checkpoint().weights.items() if key.startswith("conv")}
+    checkpoints.save(tmp_path / "x.pt", checkpoint(weights=weights))
+    with pytest.raises(CheckpointError, match=r"fc6\.weight is missing"):
+        checkpoints.load(tmp_path / "x.pt")
+
+
+def test_a_foreign_safetensors_file_is_said(tmp_path: Path) -> None:
+    safetensors.torch.save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match="lacks format"):
+        checkpoints.load(tmp_path / "x.safetensors")

@@ -388,3 +388,20 @@ def test_texts_of_splits_hold_no_path_of_this_machine(tmp_path: Path, monkeypatc
     assert open_data(".").name == "data"
     assert isinstance(splits, Splits)
     assert isinstance(splits.train, FolderSource)
+
+
+def test_pictures_to_look_at_may_lie_anywhere(tmp_path: Path) -> None:
+    make(tmp_path, "b.png", "deep/er/a.jpg", "c/x.png", "notes.txt")
+    found = sources.open_pictures(str(tmp_path))
+    assert names(found) == [f"{tmp_path.name}/{name}" for name in ("b.png", "c/x.png", "deep/er/a.jpg")]
+    assert found.read(0).shape[2] == 3
+
+
+def test_pictures_to_look_at_are_both_splits_of_data_that_has_some(tmp_path: Path) -> None:
+    built_in = sources.open_data("built-in")
+    assert len(sources.open_pictures("built-in")) == len(built_in.train) + len(built_in.val)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no picture"):
+        sources.open_pictures(str(tmp_path))
+    with pytest.raises(DataError, match="nowhere"):
+        sources.open_pictures(str(tmp_path / "nowhere"))
