@@ -1,11 +1,13 @@
-"""python -m analysis VERB: networks, table, compare, verify."""
+"""python -m analysis VERB: networks, table, compare, verify, kernels, activations."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from alexnet import errors
 from alexnet.commandline import Parser, status, write_utf8
 from alexnet.spec import IllegalNetworkError, times
 from alexnet.zoo import NETWORKS, UnknownNetworkError, network_from
@@ -17,10 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from alexnet.spec import Network
+    from analysis.kernels import LayerKernels
     from analysis.measured import Verdict
 
+SCALINGS = ("kernel", "global")
+CHANNELS = ("rgb", "red", "green", "blue", "pattern")
+MEASURES = ("index", "colourfulness", "orientation", "frequency", "compactness", "smoothness", "norm")
+"""As in `analysis.sheets` and `analysis.kernels`, whose numpy the other verbs need not load."""
+
 _LONGEST_NUMBER = 20  # digits that anybody means; Python refuses to print a number of thousands
-UserError = (IllegalNetworkError, UnknownNetworkError, UnknownConventionError)
+UserError = (errors.UserError, IllegalNetworkError, UnknownNetworkError, UnknownConventionError)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,7 +65,47 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("networks", nargs="*", metavar="NETWORK", help="names (default: all)")
     _add_shape(check, batch=False)
     check.add_argument("--format", choices=("text", "json"), default="text")
+
+    _add_kernels(verbs.add_parser("kernels", help="a layer's kernels in one picture, and what they look for"))
+    _add_activations(verbs.add_parser("activations", help="what every stage makes of a picture"))
     return top
+
+
+def _add_kernels(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="weights of any known kind, or a run")
+    verb.add_argument("-o", "--output", type=Path, metavar="OUT.png", help="where the picture goes (default: none)")
+    verb.add_argument("--layer", default="conv1", metavar="NAME", help="a convolution (default: conv1)")
+    verb.add_argument(
+        "--scaling",
+        choices=SCALINGS,
+        default="kernel",
+        help="the largest weight of each kernel, or of all, is brightest",
+    )
+    verb.add_argument(
+        "--channels",
+        type=_channels,
+        metavar="WHICH",
+        help=f"{', '.join(CHANNELS)}, or the number of an input channel (default: rgb, or pattern in deeper layers)",
+    )
+    verb.add_argument("--sort", choices=MEASURES, default="index", help="order of the kernels in each tower")
+    verb.add_argument("--network", metavar="NETWORK", help="the network, where the file does not say (see `networks`)")
+    verb.add_argument("--pixels", metavar="KIND", help="the input it expects, where the file does not say")
+    _add_format(verb)
+
+
+def _add_activations(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="weights of any known kind, or a run")
+    verb.add_argument("image", type=Path, metavar="IMAGE", help="a picture")
+    verb.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for pictures and .npy")
+    verb.add_argument("--stage", nargs="+", default=[], metavar="NAME", help="stages to write (default: all)")
+    verb.add_argument("--force", action="store_true", help="write into a folder that holds something")
+    verb.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:1 (default: auto)")
+    verb.add_argument("--network", metavar="NETWORK", help="the network, where the file does not say (see `networks`)")
+    verb.add_argument("--pixels", metavar="KIND", help="the input it expects, where the file does not say")
+
+
+def _channels(text: str) -> str | int:
+    return int(text) if text.isdecimal() and len(text) < _LONGEST_NUMBER else text
 
 
 def _add_format(verb: argparse.ArgumentParser) -> None:
@@ -178,11 +226,101 @@ def _verdict_text(verdict: Verdict, network: Network) -> str:
     return "\n".join(lines)
 
 
+def _kernels(options: argparse.Namespace) -> int:
+    out: Path | None = options.output
+    if out is not None and (out.suffix.lower() != ".png" or out.is_dir()):
+        what = "is a folder" if out.is_dir() else "is no name for a PNG"
+        raise errors.UserError(f"{out} {what}: give the picture a name like kernels.png")
+    if out is not None and not out.parent.is_dir():
+        raise errors.UserError(f"there is no folder {out.parent} to put {out.name} into")
+    # Loading torch takes seconds, and only this verb needs it.
+    from alexnet.foreign import open_checkpoint  # noqa: PLC0415
+    from analysis.kernels import layer_kernels  # noqa: PLC0415
+
+    checkpoint = open_checkpoint(options.checkpoint, network=options.network, pixels=options.pixels)
+    kernels = layer_kernels(checkpoint, options.layer)
+    if out is not None:
+        _draw_kernels(kernels, out, options)
+    for note in checkpoint.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if options.format != "text":
+        print(formats.write(kernels.table, options.format), end="")
+        return 0
+    print(f"{formats.write(kernels.towers_table, 'text')}\n{kernels.sentence}")
+    if out is not None:
+        print(f"The picture is {out}.")
+    return 0
+
+
+def _draw_kernels(kernels: LayerKernels, out: Path, options: argparse.Namespace) -> None:
+    from alexnet.runs import replace_atomically  # noqa: PLC0415 - see `_kernels`
+    from analysis.kernels import order  # noqa: PLC0415
+    from analysis.sheets import Sheet, kernel_tiles, labelled, tower_groups  # noqa: PLC0415
+
+    count, channels, height, width = kernels.weights.shape
+    shown: Any = options.channels if options.channels is not None else "rgb" if channels == 3 else "pattern"
+    tiles = kernel_tiles(kernels.weights, options.scaling, shown)
+    orders = order(kernels.kernels, options.sort)
+    sheet = Sheet(tower_groups(orders, kernels.names), 16 if count <= 256 else 32, (height, width))
+    what = {"rgb": "Red, green and blue as they are", "pattern": "The strongest pattern over the input channels"}
+    scaled = "each kernel scaled by its own largest weight" if options.scaling == "kernel" else "all on one scale"
+    caption = [
+        kernels.sentence,
+        f"{what.get(shown, f'Channel {shown}')}, {scaled}; a weight of zero is mid-grey.",
+        f"Sorted by {options.sort} in each tower." if options.sort != "index" else "",
+    ]
+    title = f"{kernels.layer} of {options.checkpoint.resolve().name}: {count} kernels of {height}×{width}×{channels}"
+    picture = labelled(tiles, sheet, title, " ".join(filter(None, caption)))
+    replace_atomically(out, lambda file: picture.save(file, "PNG"), durable=False)
+
+
+def _activations(options: argparse.Namespace) -> int:
+    folder: Path = options.output
+    if folder.exists() and not folder.is_dir():
+        raise errors.UserError(f"{folder} is a file: give the folder another name")
+    if folder.is_dir() and any(folder.iterdir()) and not options.force:
+        raise errors.UserError(f"{folder} is not empty: choose another folder, or write into this one with --force")
+    from alexnet.data.images import decode  # noqa: PLC0415 - see `_kernels`
+    from alexnet.foreign import open_checkpoint  # noqa: PLC0415
+    from alexnet.inference import Viewer  # noqa: PLC0415
+    from alexnet.machine import named_devices  # noqa: PLC0415
+    from alexnet.progress import Progress  # noqa: PLC0415
+    from analysis import activations  # noqa: PLC0415
+
+    picture = decode(options.image)
+    checkpoint = open_checkpoint(options.checkpoint, network=options.network, pixels=options.pixels)
+    devices = named_devices(options.device, checkpoint.network)
+    if len(devices) != 1:
+        raise errors.UserError(f"--device takes one device here, got {options.device!r}")
+    found = activations.activations(Viewer(checkpoint, devices[0]), picture)
+    progress = Progress("activations")
+    try:
+        activations.write_folder(found, folder, options.stage, progress.show)
+    finally:
+        progress.close()
+    for note in checkpoint.notes:  # on stderr, as `_note`'s
+        print(f"note: {note}", file=sys.stderr)
+    print(formats.write(activations.stage_table(found), "text"))
+    for best in activations.top_classes(found):
+        print(f"{formats.percent(best.probability):>8}  {best.name}")
+    if why := activations.why_no_classes(found):
+        print(why)
+    print(f"The maps and values are in {folder}.")
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     write_utf8()
     options = parser().parse_args(arguments)
-    verbs = {"networks": _networks, "table": _table, "compare": _compare, "verify": _verify}
+    verbs = {
+        "networks": _networks,
+        "table": _table,
+        "compare": _compare,
+        "verify": _verify,
+        "kernels": _kernels,
+        "activations": _activations,
+    }
     return status(f"python -m analysis {options.verb}", lambda: verbs[options.verb](options), UserError)
 
 

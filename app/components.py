@@ -1,6 +1,6 @@
-"""The two custom elements of the pages: the clickable drawing, and the buttons that save a figure.
+"""The custom elements of the pages: the clickable drawing, pictures of clickable cells, the buttons that save a figure.
 
-Both live in the page itself (no frame), so the drawing follows the theme and the buttons can reach the figure.
+They live in the page itself (no frame), so the drawing follows the theme and the buttons can reach the figure.
 """
 
 from __future__ import annotations
@@ -28,6 +28,14 @@ _drawing = st.components.v2.component(
     isolate_styles=False,
 )
 
+_cells = st.components.v2.component(
+    "laboratory_cells",
+    html='<div class="drawing"></div>',
+    css=_source("drawing.css"),
+    js=_source("cells.js"),
+    isolate_styles=False,
+)
+
 _export = st.components.v2.component(
     "laboratory_export",
     html=(
@@ -40,19 +48,47 @@ _export = st.components.v2.component(
 
 
 def clickable_drawing(
-    svg: str, stages: Sequence[str], selected: str | None, *, key: str, on_pick: Callable[[], None]
+    svg: str, items: Sequence[str], selected: str | None, *, key: str, on_pick: Callable[[], None], least: int = 860
 ) -> str | None:
-    """Show an SVG whose elements with ``data-stage`` are buttons; returns the stage picked just now, or None.
+    """Show an SVG whose elements with ``data-item`` are buttons; returns the item picked just now, or None.
 
-    Arrow keys move between stages, Enter and Space pick.  `svg` must be our own: it goes into the page as it is.
+    Arrow keys move between items (also up and down where they say their ``data-row`` and ``data-column``), Enter and
+    Space pick.  Narrower than `least` pixels it scrolls.  `svg` must be our own: it goes into the page as it is.
     """
     result: Any = _drawing(
         key=key,
-        data={"svg": svg, "stages": list(stages), "selected": selected},
+        data={"svg": svg, "items": list(items), "selected": selected, "least": least},
         on_picked_change=on_pick,
     )
     picked = result.picked
     return str(picked) if picked else None
+
+
+def drawing(svg: str, *, key: str, least: int = 320) -> None:
+    """Show an SVG of our own in which nothing can be picked; `st.html` would take embedded pictures out."""
+    clickable_drawing(svg, (), None, key=key, on_pick=lambda: None, least=least)
+
+
+def clickable_cells(
+    svg: str, selected: tuple[int, int], *, key: str, on_pick: Callable[[], None], least: int = 320
+) -> tuple[int, int] | None:
+    """Show an SVG with pictures of which each cell can be picked; returns the (row, column) picked just now, or None.
+
+    Each picture lies under a focusable rectangle with ``data-area``, ``data-rows`` and ``data-columns``; a rectangle
+    with ``data-mark`` of the same name follows the cell.  Arrow keys move it.  `svg` must be our own.
+    """
+    result: Any = _cells(
+        key=key, data={"svg": svg, "selected": list(selected), "least": least}, on_picked_change=on_pick
+    )
+    return picked_cell(result.picked)
+
+
+def picked_cell(picked: Any) -> tuple[int, int] | None:
+    """What the cells' component reports as (row, column)."""
+    if not picked:
+        return None
+    row, _, column = str(picked).partition(",")
+    return int(row), int(column)
 
 
 def save_figure(target: str, title: str, name: str) -> None:

@@ -43,13 +43,18 @@ def download_buttons(table: Table, name: str, key: str, *, json: Callable[[], st
         )
 
 
-def show_table(table: Table, key: str, name: str, *, widths: dict[str, int] | None = None) -> None:
-    """A table as people read it, with its menu of downloads below; `name` is the files' name."""
-    show_frame(table, key, widths=widths)
+def show_table(
+    table: Table, key: str, name: str, *, widths: dict[str, int] | None = None, most: int | None = None
+) -> None:
+    """A table as people read it, with its menu of downloads below; `name` is the files' name.
+
+    More than `most` rows are scrolled.
+    """
+    show_frame(table, key, widths=widths, most=most)
     save_table(table, name, f"save_{key}")
 
 
-def show_frame(table: Table, key: str, *, widths: dict[str, int] | None = None) -> None:
+def show_frame(table: Table, key: str, *, widths: dict[str, int] | None = None, most: int | None = None) -> None:
     """A table as people read it, totals last, numbers to the right."""
     rows = [*table.rows, *([table.totals] if table.totals else [])]
     records: dict[str, list[Value]] = {}
@@ -71,6 +76,12 @@ def show_frame(table: Table, key: str, *, widths: dict[str, int] | None = None) 
             config[column.key] = st.column_config.NumberColumn(column.heading, format="localized", width=width)
         records[column.key] = values
     st.dataframe(
-        records, key=key, hide_index=True, row_height=29, height=(len(rows) + 1) * 29 + 8, column_config=config,
-        alt=table.title, placeholder="",
-    )  # fmt: skip
+        records,
+        key=key,
+        hide_index=True,
+        row_height=29,
+        height=(min(len(rows), most or len(rows)) + 1) * 29 + 8,
+        column_config=config,
+        alt=table.title,
+        placeholder="",
+    )

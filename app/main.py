@@ -10,7 +10,7 @@ if ROOT not in sys.path:
 
 import streamlit as st  # noqa: E402
 
-from app import state  # noqa: E402
+from app import looking, state  # noqa: E402
 
 st.set_page_config(page_title="AlexNet laboratory", page_icon=str(Path(__file__).parent / "icon.png"), layout="wide")
 
@@ -21,13 +21,23 @@ page = st.navigation(
             st.Page("screens/compare.py", title="Compare", icon=":material/compare_arrows:"),
             st.Page("screens/disagree.py", title="Why tools disagree", icon=":material/balance:"),
         ],
+        "Look inside": [
+            st.Page("screens/kernels.py", title="Kernels", icon=":material/grid_view:"),
+            st.Page("screens/activations.py", title="Activations", icon=":material/layers:"),
+            st.Page("screens/lrn.py", title="LRN laboratory", icon=":material/tune:", url_path="lrn"),
+        ],
     }
 )
+LOOKING = {"kernels", "activations", "lrn"}
 
 st.logo(str(Path(__file__).parent / "logo.svg"), size="large")
 st.html(Path(__file__).parent / "frontend" / "page.css")
 state.read_url()
 with st.sidebar:
-    state.network_controls()
+    if page.url_path in LOOKING:
+        state.keep_network_controls()
+        looking.controls()
+    else:
+        state.network_controls()
 state.show_url_notices()
 page.run()

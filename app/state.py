@@ -156,6 +156,13 @@ def network_controls() -> None:
         st.session_state.chosen_network, st.session_state.size_error = base, str(error)
 
 
+def keep_network_controls() -> None:
+    """On a page without them: keep what they say, which Streamlit otherwise forgets with the widgets."""
+    for key in ("network", *SIZES):
+        if key in st.session_state:
+            st.session_state[key] = st.session_state[key]
+
+
 _WORDS = {
     "MAC": "multiply–accumulate: one multiplication with a weight and the addition that goes with it.",
     "FLOP": "one elementary operation: two per MAC, and also bias adds and what ReLU, LRN, pooling and softmax do. "

@@ -244,7 +244,7 @@ class _Drawing:
             what += f", {cost.params:,} parameters, {cost.macs:,} MACs"
         chosen = stage.name == self.selected
         return (
-            f'<g class="stage{" selected" if chosen else ""}{extra}" data-stage="{escape(stage.name)}" role="button" '
+            f'<g class="stage{" selected" if chosen else ""}{extra}" data-item="{escape(stage.name)}" role="button" '
             f'tabindex="0" aria-pressed="{str(chosen).lower()}" aria-label="{escape(what)}">'
             f"<title>{escape(what)}</title>"
         )

@@ -1,12 +1,13 @@
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
   const host = parentElement.querySelector(".drawing");
-  const had = host.contains(document.activeElement) ? document.activeElement.dataset.stage : null;
+  const had = host.contains(document.activeElement) ? document.activeElement.dataset.item : null;
   host.innerHTML = data.svg;
-  const byName = new Map([...host.querySelectorAll("[data-stage]")].map((g) => [g.dataset.stage, g]));
-  const stages = data.stages.map((name) => byName.get(name)).filter(Boolean);
+  host.style.setProperty("--least", `${data.least}px`);
+  const byName = new Map([...host.querySelectorAll("[data-item]")].map((g) => [g.dataset.item, g]));
+  const items = data.items.map((name) => byName.get(name)).filter(Boolean);
   const select = (chosen) => {
-    for (const g of stages) {
+    for (const g of items) {
       const on = g === chosen;
       g.classList.toggle("selected", on);
       g.setAttribute("aria-pressed", String(on));
@@ -14,7 +15,7 @@ export default function (component) {
     }
   };
   select(byName.get(data.selected));
-  if (!byName.has(data.selected) && stages.length) stages[0].tabIndex = 0;
+  if (!byName.has(data.selected) && items.length) items[0].tabIndex = 0;
   const shown = byName.get(data.selected);
   if (shown && host.scrollWidth > host.clientWidth) {
     const box = shown.getBoundingClientRect(), view = host.getBoundingClientRect();
@@ -23,19 +24,33 @@ export default function (component) {
   if (had && byName.has(had)) byName.get(had).focus({ preventScroll: true });
   const pick = (g) => {
     select(g);
-    setTriggerValue("picked", g.dataset.stage);
+    setTriggerValue("picked", g.dataset.item);
+  };
+  // In a sheet, up and down lead to the next row, to the item nearest to the same column.
+  const beyond = (g, step) => {
+    const row = Number(g.dataset.row) + step;
+    const there = items.filter((other) => Number(other.dataset.row) === row);
+    const distance = (other) => Math.abs(other.dataset.column - g.dataset.column);
+    return there.sort((a, b) => distance(a) - distance(b))[0] ?? g;
   };
   host.onclick = (event) => {
-    const g = event.target.closest("[data-stage]");
+    const g = event.target.closest("[data-item]");
     if (g) pick(g);
   };
   host.onkeydown = (event) => {
-    const g = event.target.closest("[data-stage]");
+    const g = event.target.closest("[data-item]");
     if (!g) return;
-    const at = stages.indexOf(g);
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: stages.length - 1 }[event.key];
-    if (to !== undefined) {
-      const next = stages[Math.min(Math.max(to, 0), stages.length - 1)];
+    const at = (index) => items[Math.min(Math.max(index, 0), items.length - 1)];
+    const index = items.indexOf(g);
+    const moves = {
+      ArrowRight: () => at(index + 1),
+      ArrowLeft: () => at(index - 1),
+      Home: () => items[0],
+      End: () => items.at(-1),
+      ...("row" in g.dataset && { ArrowDown: () => beyond(g, 1), ArrowUp: () => beyond(g, -1) }),
+    };
+    if (event.key in moves) {
+      const next = moves[event.key]();
       g.tabIndex = -1;
       next.tabIndex = 0;
       next.focus();

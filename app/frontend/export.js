@@ -1,5 +1,5 @@
 const PROPERTIES = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray",
-  "stroke-linejoin", "opacity", "font-family", "font-size", "font-weight", "text-anchor", "visibility", "display"];
+  "stroke-linejoin", "opacity", "font-family", "font-size", "font-weight", "text-anchor", "visibility", "display", "image-rendering"];
 
 // A copy that looks the same anywhere: what CSS and the theme decide becomes attributes of the elements.
 function standalone(svg) {
@@ -23,7 +23,7 @@ function standalone(svg) {
 function figure(target) {
   const root = document.querySelector(".st-key-" + target);
   const plotly = root && [...root.querySelectorAll(".main-svg")];
-  const drawings = plotly && plotly.length ? plotly : root && [...root.querySelectorAll("svg.arch")];
+  const drawings = plotly && plotly.length ? plotly : root && [...root.querySelectorAll(".drawing svg")];
   if (!drawings || !drawings.length) return null;
   const box = plotly.length ? drawings[0].getBoundingClientRect() : drawings[0].viewBox.baseVal;
   const width = Math.ceil(box.width), height = Math.ceil(box.height);

@@ -67,7 +67,7 @@ def _ours(page: Page, address: str) -> dict[str, float]:
     settle(page)
     page.wait_for_timeout(300)
     start = time.perf_counter()
-    page.locator("[data-stage=conv2]").first.click()
+    page.locator("[data-item=conv2]").first.click()
     _seconds(page, "h3:has-text('conv2')")
     seconds["click on a stage"] = time.perf_counter() - start
     seconds["switch to Compare"] = _switch(page, "Compare", "h1:has-text('Compare')", ".st-key-totals_chart .main-svg")

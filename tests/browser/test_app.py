@@ -68,7 +68,7 @@ def test_first_screen_draws_alexnet_in_two_towers(page: Page, address: str) -> N
 
 def test_click_on_a_volume_selects_row_detail_and_address(page: Page, address: str) -> None:
     _open(page, address)
-    page.locator("[data-stage=conv2]").first.click()
+    page.locator("[data-item=conv2]").first.click()
     _heading(page, "conv2")
     page.wait_for_selector("text=(5·5·96/2 + 1)·256 = 307,456")
     page.wait_for_url(re.compile("stage=conv2"))
@@ -79,7 +79,7 @@ def test_row_of_the_table_selects_the_volume(page: Page, address: str) -> None:
     _open(page, address)
     _click_row(page, "norm1", 14)
     _heading(page, "norm1")
-    assert page.locator("g.pill.selected").get_attribute("data-stage") == "norm1"
+    assert page.locator("g.pill.selected").get_attribute("data-item") == "norm1"
     page.wait_for_url(re.compile("stage=norm1"))
 
 
@@ -92,20 +92,20 @@ def test_click_on_any_cell_selects_its_stage(page: Page, address: str) -> None:
 
 def test_another_network_keeps_the_stage_in_drawing_table_and_detail(page: Page, address: str) -> None:
     _open(page, address)
-    page.locator("[data-stage=fc6]").first.click()
+    page.locator("[data-item=fc6]").first.click()
     _heading(page, "fc6")
     page.locator(".st-key-network input").click()
     page.get_by_role("option", name="vgg-a", exact=True).click()
-    page.wait_for_selector("[data-stage=conv5_2]")
+    page.wait_for_selector("[data-item=conv5_2]")
     _row_is_selected(page, "fc6")
-    assert page.locator("g.stage.selected").get_attribute("data-stage") == "fc6"
+    assert page.locator("g.stage.selected").get_attribute("data-item") == "fc6"
 
 
 def test_narrow_page_shows_the_choice_beside_the_drawing(page: Page, address: str) -> None:
     page.set_viewport_size({"width": 900, "height": 900})
     _open(page, address, "?network=vgg-e&stage=fc7")
     page.wait_for_selector("[data-testid='stMarkdown']:has-text('16,781,312 parameters')")
-    box = page.locator("[data-stage=fc7]").first.bounding_box()
+    box = page.locator("[data-item=fc7]").first.bounding_box()
     frame = page.locator(".drawing").bounding_box()
     assert box
     assert frame
@@ -208,7 +208,7 @@ def test_table_is_saved_in_every_format(page: Page, address: str, tmp_path: Path
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_every_network_is_drawn(page: Page, address: str, name: str) -> None:
     _open(page, address, f"?network={name}")
-    drawn = page.locator("svg.arch [data-stage]").evaluate_all("all => all.map(g => g.dataset.stage)")
+    drawn = page.locator("svg.arch [data-item]").evaluate_all("all => all.map(g => g.dataset.item)")
     assert sorted(drawn) == sorted(stage.name for stage in NETWORKS[name].stages())
 
 

@@ -47,8 +47,8 @@ def _dashed(svg: ET.Element) -> int:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_stage_is_one_button_with_a_name(name: str) -> None:
     buttons = [g for g in _drawn(name).iter(f"{SVG}g") if g.get("role") == "button"]
-    assert sorted(b.get("data-stage", "") for b in buttons) == sorted(s.name for s in NETWORKS[name].stages())
-    assert all(b.get("aria-label", "").startswith(f"{b.get('data-stage')}, ") for b in buttons)
+    assert sorted(b.get("data-item", "") for b in buttons) == sorted(s.name for s in NETWORKS[name].stages())
+    assert all(b.get("aria-label", "").startswith(f"{b.get('data-item')}, ") for b in buttons)
 
 
 def test_volumes_are_to_scale() -> None:
@@ -89,7 +89,7 @@ def test_one_tower_has_nothing_that_crosses(name: str) -> None:
 
 def test_the_selected_stage_and_no_other_is_marked() -> None:
     chosen = [
-        g.get("data-stage") for g in _drawn("vgg-e", "conv3_4").iter(f"{SVG}g") if "selected" in g.get("class", "")
+        g.get("data-item") for g in _drawn("vgg-e", "conv3_4").iter(f"{SVG}g") if "selected" in g.get("class", "")
     ]
     assert chosen == ["conv3_4"]
 

@@ -1,0 +1,374 @@
+"""What the pages that look inside share: the weights, the device they run on, and the picture.  All in the sidebar.
+
+A choice is one short text, which stands in the page's address: ``built-in``, ``random:alexnet-2012:0``, ``run:NAME``,
+``file:PATH``; ``cat``, ``generated:12``.  What was uploaded or photographed has no address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from alexnet.errors import UserError
+from alexnet.runs import RUNS, explained
+from alexnet.spec import times
+from alexnet.zoo import NETWORKS
+from app import queries, uploads
+from app.state import literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from alexnet.checkpoints import Checkpoint
+    from alexnet.data.images import Pixels
+
+WEIGHTS = ("Built-in", "Random", "Run", "File", "Upload")
+PICTURES = ("Samples", "Generated", "Upload", "Camera")
+SAMPLES = ("cat", "coffee", "rocket", "astronaut")
+AUTO = "as recognised"
+LARGEST_SEED = 999_999
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Weights to look inside.  `key` says everything that decides them, for caches; `label` is for people."""
+
+    key: str
+    label: str
+    device: str
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture to look at: `pixels` is (height, width, 3) bytes, `digest` names its content."""
+
+    name: str
+    digest: str
+    pixels: Pixels
+
+
+def controls() -> None:
+    """The sidebar of these pages.  Leaves what was chosen, or what was wrong with it, in the session's state."""
+    st.markdown("##### Weights")
+    st.session_state.looking = _attempted(_weights)
+    st.markdown("##### Picture")
+    st.session_state.picture = _attempted(_picture)
+
+
+def chosen() -> Chosen:
+    """The weights of the sidebar; the page ends here, saying why, where there are none."""
+    return _have(st.session_state.looking)  # type: ignore[no-any-return]
+
+
+def picture() -> Picture:
+    """The picture of the sidebar; the page ends here, saying why, where there is none."""
+    return _have(st.session_state.picture)  # type: ignore[no-any-return]
+
+
+def computed(make: Callable[[], Any]) -> Any:
+    """What this gives; the page ends here, saying why, where the weights or the picture do not allow it."""
+    return _have(_attempted(make))
+
+
+def _attempted(make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except UserError as error:
+        return error
+    except OSError as error:
+        return UserError(f"{error.filename or 'this file'} cannot be read: {explained(error)}")
+
+
+def _have(found: Any) -> Any:
+    if isinstance(found, UserError):
+        st.error(literal(str(found)), icon=":material/error:")
+        st.caption("Choose other weights or another picture in the sidebar.")
+        st.stop()
+    return found
+
+
+def keep(key: str, default: Any) -> str:
+    """Start a widget where it was left, also after a visit to a page that does not show it; returns its key."""
+    st.session_state.setdefault(key, st.session_state.get(f"kept_{key}", default))
+    return key
+
+
+def note(key: str) -> None:
+    """Remember a widget's value for `keep`."""
+    st.session_state[f"kept_{key}"] = st.session_state[key]
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+def _weights() -> Chosen:
+    _from_address()
+    source = st.selectbox("From", WEIGHTS, key=keep("weights_from", WEIGHTS[0]), help=_WEIGHTS_HELP)
+    note("weights_from")
+    device = _device()
+    network = pixels = None
+    if source == "Random":
+        reference = f"random:{_network()}:{_seed()}"
+    elif source == "Run":
+        reference = f"run:{_run()}"
+    elif source == "File":
+        reference = f"file:{_path()}"
+        network, pixels = _read_as()
+    elif source == "Upload":
+        path = _uploaded()
+        network, pixels = _read_as()
+        return _opened(str(path), f"upload:{path}", device, network, pixels)
+    else:
+        reference = "built-in"
+    st.query_params["weights"] = reference
+    return _opened(reference.partition(":")[2], reference, device, network, pixels)
+
+
+_WEIGHTS_HELP = (
+    "Built-in: a small AlexNet of two towers that this project trained. Random: what training starts from. Run: "
+    "trainings of this machine. File and Upload: checkpoints of PyTorch, torchvision, timm, Caffe, ONNX, safetensors, "
+    ".npy and .npz; nothing in a file is executed."
+)
+
+
+def _from_address() -> None:
+    """At a session's first look, take the weights that the address names."""
+    if "weights_read" in st.session_state:
+        return
+    st.session_state.weights_read = True
+    kind, _, rest = st.query_params.get("weights", "").partition(":")
+    match kind:
+        case "random":
+            name, _, seed = rest.partition(":")
+            if name in NETWORKS:
+                st.session_state.kept_weights_from, st.session_state.kept_random_network = "Random", name
+                if (number := _below(LARGEST_SEED + 1, seed)) is not None:
+                    st.session_state.kept_random_seed = number
+        case "run":
+            st.session_state.kept_weights_from, st.session_state.kept_weights_run = "Run", rest
+        case "file":
+            st.session_state.kept_weights_from, st.session_state.kept_weights_path = "File", rest
+
+
+def _device() -> str:
+    """Where the network runs: the choice is shown only where there is one."""
+    devices = queries.devices()
+    if len(devices) == 1:
+        return devices[0]
+    device = st.selectbox("Runs on", devices, key=keep("looking_device", devices[0]))
+    note("looking_device")
+    return device
+
+
+def _network() -> str:
+    name = st.selectbox("Network", list(NETWORKS), key=keep("random_network", "alexnet-2012"))
+    note("random_network")
+    return name
+
+
+def _seed() -> int:
+    seed = st.number_input("Seed", 0, LARGEST_SEED, key=keep("random_seed", 0), help="Other numbers, other weights")
+    note("random_seed")
+    return int(seed)
+
+
+def _run() -> str:
+    runs = _runs()
+    if not runs:
+        raise UserError(
+            f"there is no run with a checkpoint in {RUNS.resolve()}: train one with `python -m alexnet train`, or open "
+            "a run's checkpoint as a file"
+        )
+    if st.session_state.get("kept_weights_run") not in runs:
+        st.session_state.pop("weights_run", None)
+        st.session_state.pop("kept_weights_run", None)
+    name = st.selectbox("Run", runs, key=keep("weights_run", runs[0]), help=f"From {RUNS.resolve()}, newest first")
+    note("weights_run")
+    return name
+
+
+def _runs() -> list[str]:
+    found = [path.parent.parent for path in RUNS.glob("*/checkpoints/last.pt")]
+    return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def _path() -> str:
+    path = st.text_input(
+        "Path on this machine", key=keep("weights_path", ""), placeholder="…/checkpoint.pth",
+        help="A checkpoint file, a run directory, or a folder of .npy files",
+    )  # fmt: skip
+    note("weights_path")
+    if not path.strip():
+        raise UserError("no file named yet: give the path of a checkpoint on this machine")
+    return path.strip()
+
+
+def _uploaded() -> Path:
+    files = st.file_uploader(
+        "Checkpoint, or all the .npy files of a folder", accept_multiple_files=True, key="weights_upload"
+    )
+    if files:
+        identity = tuple(file.file_id for file in files)
+        if st.session_state.get("uploaded_identity") != identity:
+            st.session_state.uploaded_path, st.session_state.uploaded_identity = uploads.kept(files), identity
+    path: Path | None = st.session_state.get("uploaded_path")
+    if path is None:
+        raise UserError("nothing uploaded yet: choose a checkpoint file, or all .npy files of a folder")
+    if not path.exists():
+        raise UserError(f"{path.name} is not kept any more: upload it again")
+    return path
+
+
+def _read_as() -> tuple[str | None, str | None]:
+    with st.expander("Read as"):
+        network = st.selectbox("Network", [AUTO, *NETWORKS], key=keep("read_network", AUTO))
+        pixels = st.selectbox(
+            "Pixels it was trained on", [AUTO, *queries.pixel_kinds()], key=keep("read_pixels", AUTO),
+            help="What the network expects where the file does not say",
+        )  # fmt: skip
+    note("read_network")
+    note("read_pixels")
+    return (None if network == AUTO else network), (None if pixels == AUTO else pixels)
+
+
+def _opened(what: str, reference: str, device: str, network: str | None, pixels: str | None) -> Chosen:
+    kind = reference.partition(":")[0]
+    with st.spinner("Opening the weights …"):
+        if kind == "random":
+            name, _, seed = what.partition(":")
+            key, checkpoint = reference, queries.untrained(name, int(seed))
+        else:
+            path = {"built-in": queries.BUILT_IN, "run": RUNS / what}.get(kind, Path(what))
+            version = queries.stamp(path)
+            key = f"{path}|{version}|{network}|{pixels}"
+            checkpoint = queries.opened(str(path), version, network, pixels)
+    label = {"built-in": "built-in", "random": "random weights"}.get(kind, Path(what).name)
+    _describe(checkpoint, device)
+    return Chosen(f"{key}|{device}", label, device, checkpoint)
+
+
+def _describe(checkpoint: Checkpoint, device: str) -> None:
+    """What was opened: network, origin, device, and what is missing or was assumed."""
+    network = checkpoint.network
+    lines = [f"**{literal(network.name)}**, {times(network.input_shape)}, on {device.upper()}"]
+    if checkpoint.origin:
+        lines.append(literal(checkpoint.origin))
+    if top1 := checkpoint.results.get("top1"):
+        lines.append(f"top-1 {top1:.1%} on its validation pictures")
+    if missing := checkpoint.missing:
+        lines.append(f"without {', '.join(missing)}")
+    st.caption("  \n".join(lines))
+    if checkpoint.notes:
+        with st.expander(f"Notes ({len(checkpoint.notes)})"):
+            st.markdown("\n".join(f"* {literal(text)}" for text in checkpoint.notes))
+
+
+# --- picture ---------------------------------------------------------------------------------------------------------
+
+
+def _picture() -> Picture:
+    _picture_from_address()
+    source = st.selectbox("From", PICTURES, key=keep("picture_from", PICTURES[0]), help=_PICTURES_HELP)
+    note("picture_from")
+    if source == "Generated":
+        number = _number()
+        name, pixels = queries.generated(number)
+        found = _made(f"generated:{number}", name, pixels)
+    elif source == "Upload":
+        found = _sent(st.file_uploader("Picture", key="picture_upload"), "picture_sent", "upload a picture")
+    elif source == "Camera":
+        found = _sent(st.camera_input("Camera", key="picture_camera"), "picture_taken", "take a photograph")
+    else:
+        name = st.selectbox("Picture", SAMPLES, key=keep("picture_sample", SAMPLES[0]), format_func=str.capitalize)
+        note("picture_sample")
+        found = _made(name, name, queries.sample(name))
+    st.image(found.pixels, caption=found.name, width=150)
+    return found
+
+
+_PICTURES_HELP = (
+    "Samples: photographs that are free to share. Generated: pictures that this project makes by rule. Upload: any "
+    "picture file. Camera: your own; it stays on this machine."
+)
+
+
+def _picture_from_address() -> None:
+    if "picture_read" in st.session_state:
+        return
+    st.session_state.picture_read = True
+    kind, _, text = st.query_params.get("picture", "").partition(":")
+    if kind in SAMPLES:
+        st.session_state.kept_picture_sample = kind
+    elif kind == "generated" and (number := _below(queries.GENERATED, text)) is not None:
+        st.session_state.kept_picture_from, st.session_state.kept_picture_number = "Generated", number
+
+
+def _number() -> int:
+    number = st.number_input("Number", 0, queries.GENERATED - 1, key=keep("picture_number", 0))
+    note("picture_number")
+    return int(number)
+
+
+def _made(reference: str, name: str, pixels: Pixels) -> Picture:
+    st.query_params["picture"] = reference
+    return Picture(name, reference, pixels)
+
+
+def _sent(file: Any, key: str, what: str) -> Picture:
+    """The picture in an uploaded file; it stays chosen when its widget is gone, as on another page."""
+    if file is not None:
+        data = file.getvalue()
+        st.session_state[key] = (file.name, hashlib.sha256(data).hexdigest()[:24], data)
+    if key not in st.session_state:
+        raise UserError(f"no picture yet: {what} in the sidebar")
+    name, digest, data = st.session_state[key]
+    return Picture(name, digest, queries.decoded(name, data))
+
+
+# --- choices that depend on what is looked at ------------------------------------------------------------------------
+
+
+def pick(label: str, options: Sequence[str], name: str, *, default: str | None = None, **how: Any) -> str:
+    """One of some options, which stands in the page's address under `name` and stays over a visit elsewhere.
+
+    Unlike a widget bound to the address, its options may change with the weights: what is no option then falls back to
+    `default`, or to the first.  ``widget`` is the Streamlit function, a selectbox if not given.
+    """
+    widget = how.pop("widget", st.selectbox)
+    key = f"pick_{name}"
+    wanted = (st.session_state.get(key), st.session_state.get(f"kept_{key}"), st.query_params.get(name), default)
+    st.session_state[key] = next((option for option in wanted if option in options), options[0])
+    found: str = widget(label, options, key=key, **how) or st.session_state[key] or options[0]
+    st.session_state[f"kept_{key}"] = found
+    st.query_params[name] = found
+    return found
+
+
+def place(name: str, count: int, default: int = 0) -> int:
+    """A number from 0 below `count` that the address says and clicks change (`choose`), like a kernel's.
+
+    Until one is chosen it is the default, which may change with what is shown, and the address says nothing of it.
+    """
+    asked = st.session_state.get(f"kept_{name}", st.query_params.get(name))
+    number = _below(count, str(asked))
+    if number is None:
+        st.query_params.pop(name, None)
+        return default
+    st.query_params[name] = str(number)
+    return number
+
+
+def _below(limit: int, text: str) -> int | None:
+    """The number from 0 below `limit` that a text says, if it says one; nothing on a page has ten digits."""
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else limit
+    return number if number < limit else None
+
+
+def choose(name: str, number: int) -> None:
+    """Make this number the one that `place` gives."""
+    st.session_state[f"kept_{name}"] = number
