@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from alexnet.spec import times
 from alexnet.errors import UserError
+from alexnet.spec import times
 from analysis import kernels, sheets
 from app import components, looking, queries, theme
 from app.figures.kernels import kernel_figure

@@ -120,6 +120,7 @@ def _weights() -> Chosen:
         reference = f"file:{_path()}"
         network, pixels = _read_as()
     elif source == "Upload":
+        st.query_params.pop("weights", None)  # nobody else could open them, nor this session after a reload
         path = _uploaded()
         network, pixels = _read_as()
         return _opened(str(path), f"upload:{path}", device, network, pixels)
@@ -321,6 +322,7 @@ def _made(reference: str, name: str, pixels: Pixels) -> Picture:
 
 def _sent(file: Any, key: str, what: str) -> Picture:
     """The picture in an uploaded file; it stays chosen when its widget is gone, as on another page."""
+    st.query_params.pop("picture", None)
     if file is not None:
         data = file.getvalue()
         st.session_state[key] = (file.name, hashlib.sha256(data).hexdigest()[:24], data)
