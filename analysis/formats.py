@@ -79,7 +79,10 @@ def _cell(value: Value, column: Column) -> str:
         return value
     if column.percent:
         return percent(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    size = f"{abs(value):,.0f}" if abs(value) >= 1_000 else f"{abs(value):.4g}"
+    return f"−{size}" if value < 0 else size
 
 
 def _printed(table: Table) -> list[list[str]]:
@@ -153,6 +156,14 @@ _LATEX = {
     "‘": "`",
     "’": "'",
     "–": "--",
+    "…": r"\ldots{}",
+    "²": "$^2$",
+    "₂": "$_2$",
+    "½": r"$\frac{1}{2}$",
+    "√": r"$\surd$",
+    "Σ": r"$\Sigma$",
+    "‖": r"$\|$",
+    "✗": "no",
 }
 
 

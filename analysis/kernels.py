@@ -310,8 +310,10 @@ def colour_sentence(towers: Sequence[TowerMeasures], names: Sequence[str], pixel
     measured = sorted(
         ((share, tower, name) for share, tower, name in known if share is not None), key=lambda entry: -entry[0]
     )
-    if not measured:
+    if not measured and any(tower.smoothness is not None for tower in towers):
         return "These kernels have no colour: they look at maps, not at red, green and blue."
+    if not measured:
+        return "All weights are 0: these kernels look for nothing."
     most, strong, first = measured[0]
     least, weak, last = measured[-1]
     if len(measured) == 1:

@@ -17,7 +17,8 @@ from alexnet.errors import UserError
 from alexnet.runs import RUNS, explained
 from alexnet.spec import times
 from alexnet.zoo import NETWORKS
-from app import queries, uploads
+from analysis.kernels import EXPLANATIONS
+from app import queries, state, uploads
 from app.state import literal
 
 if TYPE_CHECKING:
@@ -58,6 +59,19 @@ def controls() -> None:
     st.session_state.looking = _attempted(_weights)
     st.markdown("##### Picture")
     st.session_state.picture = _attempted(_picture)
+    state.glossary(_WORDS)
+
+
+_WORDS = {
+    "Kernel": "the weights of one output map; in the first layer it is a small picture.",
+    "Map": "one channel of a stage's output: how much of what its kernel looks for is where.",
+    "Tower": "the half of the network that one GPU held in 2012.",
+    **{name.capitalize(): text[:1].lower() + text[1:] for name, text in EXPLANATIONS.items() if name != "index"},
+    "Response": "what a kernel gives at a place of the picture, before ReLU.",
+    "What a value sees": "its receptive field: the square of the picture that it depends on.",
+    "Silent": "0 everywhere on this picture.",
+    "Suppressed": "what LRN takes away beyond the constant that scales all values alike.",
+}
 
 
 def chosen() -> Chosen:
@@ -362,6 +376,7 @@ def place(name: str, count: int, default: int = 0) -> int:
         st.query_params.pop(name, None)
         return default
     st.query_params[name] = str(number)
+    choose(name, number)  # what an address said stays over a visit elsewhere, too
     return number
 
 

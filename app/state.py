@@ -13,7 +13,7 @@ from analysis.conventions import CONVENTIONS, convention_named
 from analysis.costs import MAX_BATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from alexnet.spec import Network, Shape
 
@@ -149,7 +149,7 @@ def network_controls() -> None:
         _size_field("Classes", "classes", f"{base.classes}", "Number of classes")
         _size_field("Hidden width", "hidden", f"{base.hidden}", "Neurons of each hidden fully connected layer")
         st.button("Reset sizes", on_click=_reset_sizes, disabled=not any(st.session_state.get(key) for key in SIZES))
-    _glossary()
+    glossary(_WORDS)
     try:
         st.session_state.chosen_network, st.session_state.size_error = _adapted(base), None
     except (IllegalNetworkError, UnreadableValueError) as error:
@@ -177,9 +177,10 @@ _WORDS = {
 }
 
 
-def _glossary() -> None:
+def glossary(words: Mapping[str, str]) -> None:
+    """What the terms on a page mean, in the sidebar."""
     with st.expander("Words"):
-        st.markdown("\n".join(f"* **{word}**: {meaning}" for word, meaning in _WORDS.items()))
+        st.markdown("\n".join(f"* **{word}**: {meaning}" for word, meaning in words.items()))
 
 
 def _size_field(label: str, key: str, default: str, explanation: str) -> None:

@@ -101,14 +101,7 @@ def _page() -> None:
         )
         st.stop()
     name = looking.pick("Stage", list(places), "lrn_stage", widget=st.segmented_control, required=True)
-    place, seen = places[name], queries.activations(chosen, picture)
-    if not bool(seen.values[place.before].isfinite().all()):
-        st.error(
-            f"The output of {place.before} holds values that are no numbers (NaN or infinite): there is nothing to "
-            "normalise.",
-            icon=":material/error:",
-        )
-        st.stop()
+    place, seen = places[name], looking.computed(lambda: queries.activations(chosen, picture))
     st.markdown(_about(place))
     _laboratory(chosen, place, seen)
 

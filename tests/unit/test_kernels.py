@@ -458,3 +458,8 @@ def test_mistakes_are_told_in_one_line(
     assert message in said.err
     assert said.err.count("\n") == 1
     assert not out.exists()
+
+
+def test_a_layer_of_zeros_looks_for_nothing() -> None:
+    towers = tower_measures(kernel_measures(np.zeros((4, 3, 5, 5)), 2))
+    assert colour_sentence(towers, ("GPU 1", "GPU 2"), 25) == "All weights are 0: these kernels look for nothing."

@@ -12,8 +12,9 @@ from torch.nn import functional
 from alexnet.layers import LocalResponseNorm
 from alexnet.spec import LRN, Conv, MaxPool, ReLU
 from alexnet.zoo import NETWORKS, network_from
-from analysis import lrn, lrn_cost, lrn_limits
+from analysis import lrn, lrn_cost, lrn_limits, lrn_tables
 from analysis.costs import cost_table
+from analysis.formats import write
 from analysis.lrn import PAPER
 
 # α is large, so that every setting changes the result far beyond rounding.
@@ -457,3 +458,21 @@ def test_published_changes_are_the_differences_of_what_is_published() -> None:
     for verdict in lrn_cost.VERDICTS:
         if verdict.without is not None and verdict.with_lrn is not None:
             assert verdict.change == pytest.approx(verdict.with_lrn - verdict.without)
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_table_can_be_typeset() -> None:
+    a, layer = maps(), LRN(groups=2)
+    tables = [
+        lrn_tables.suppression_table(lrn.suppression(lrn.normalise(a, layer)), 2),
+        lrn_tables.neighbours_table(lrn.profile(a, layer, ROW, COLUMN), 3),
+        lrn_tables.orders_table(lrn.orders(maps(signed=True, height=7, width=7), layer, MaxPool(3, 2))),
+        lrn_tables.border_table(lrn.border(a, layer), layer.size),
+        lrn_tables.limits_table(lrn_limits.limit_cases(a, layer)),
+        lrn_tables.verdicts_table(),
+    ]
+    for table in tables:
+        assert table.rows
+        assert write(table, "latex").isascii(), table.title

@@ -102,10 +102,19 @@ def test_markdown_prints_numbers_with_thousands_and_totals_in_bold() -> None:
         "| na\\|me | count_# | share | x |",
         "| :-- | --: | --: | --: |",
         "| a_b | 1,234,567 | 25.0 % |  |",
-        '| say "hi", you\\|they | -5 | 75.0 % | 2.50 |',
-        "| {x}~^\\$ | 0 | 0.0 % | 1,000.00 |",
+        '| say "hi", you\\|they | -5 | 75.0 % | 2.5 |',
+        "| {x}~^\\$ | 0 | 0.0 % | 1,000 |",
         "| **total** | **1,234,562** | **100.0 %** |  |",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.000123456, "0.0001235"), (-0.25, "−0.25"), (2.0, "2"), (999.96, "1000"), (-12_345.6, "−12,346"), (0.0, "0")],
+)
+def test_numbers_keep_four_digits(value: float, shown: str) -> None:
+    table = Table("t", (Column("x", "x"),), ((value,),))
+    assert write(table, "markdown").splitlines()[-1] == f"| {shown} |"
 
 
 def test_text_is_aligned(table: Table) -> None:
@@ -121,13 +130,13 @@ def test_text_is_aligned(table: Table) -> None:
 def test_text_lines_up_names_on_the_left_and_numbers_on_the_right() -> None:
     assert write(AWKWARD, "text").splitlines() == [
         "50 % of a_b & c",
-        "────────────────────────────────────────────────",
-        "na|me                 count_#    share         x",
-        "────────────────────────────────────────────────",
+        "─────────────────────────────────────────────",
+        "na|me                 count_#    share      x",
+        "─────────────────────────────────────────────",
         "a_b                 1,234,567   25.0 %",
-        'say "hi", you|they         -5   75.0 %      2.50',
-        "{x}~^\\$                     0    0.0 %  1,000.00",
-        "────────────────────────────────────────────────",
+        'say "hi", you|they         -5   75.0 %    2.5',
+        "{x}~^\\$                     0    0.0 %  1,000",
+        "─────────────────────────────────────────────",
         "total               1,234,562  100.0 %",
     ]
 
@@ -162,7 +171,7 @@ def test_latex_of_awkward_cells() -> None:
     lines = write(AWKWARD, "latex").splitlines()
     assert r"  \caption{50 \% of a\_b \& c}" in lines
     assert r"    a\_b & 1,234,567 & 25.0 \% &  \\" in lines
-    assert r"    \{x\}\textasciitilde{}\textasciicircum{}\textbackslash{}\$ & 0 & 0.0 \% & 1,000.00 \\" in lines
+    assert r"    \{x\}\textasciitilde{}\textasciicircum{}\textbackslash{}\$ & 0 & 0.0 \% & 1,000 \\" in lines
 
 
 def test_latex_of_symbols() -> None:
