@@ -495,3 +495,29 @@ def test_dark_theme_is_dark_and_the_towers_keep_their_colours(page: Page, addres
     look(page, address, "activations")
     ink = page.locator(".st-key-map_figure text.head").first.evaluate("e => getComputedStyle(e).fill")
     assert min(map(int, re.findall(r"\d+", ink)[:3])) > 180
+
+
+def test_a_pixel_and_a_slider_of_the_lrn_laboratory(page: Page, address: str) -> None:
+    page.goto(f"{address}/lrn?lrn_map=40")
+    page.wait_for_selector(".st-key-lrn_maps .main-svg", timeout=LONG)
+    quiet(page)
+    # The heat maps are pictures in Plotly's drawing; a click in the middle of the first is its middle value.
+    page.locator(".st-key-lrn_maps").scroll_into_view_if_needed()
+    page.wait_for_timeout(SECOND)  # Plotly is told of the listener a moment after it has drawn
+    box = page.locator(".st-key-lrn_maps .subplot.xy").first.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_selector("h3:has-text('Every channel at row 15, column 15')", timeout=LONG)
+    before = page.locator(".stMarkdown:has-text('of the activity is suppressed')").last.inner_text()
+    slider = page.locator("input[type='range'][aria-label='α']")
+    slider.focus()
+    for _ in range(6):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "before => [...document.querySelectorAll('.stMarkdown')].some("
+        "e => e.innerText.includes('of the activity is suppressed') && e.innerText !== before)",
+        arg=before,
+        timeout=LONG,
+    )
+    quiet(page)
+    assert "lrn_alpha=" in page.url
