@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from alexnet.commandline import Parser, status, write_utf8
 from alexnet.config import TrainConfig, option
+from alexnet.data.imagenet import readable
 from alexnet.data.sources import BUILT_IN
 from alexnet.errors import UserError
 from alexnet.presets import PRESETS, configured
@@ -247,15 +248,16 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 def _table(found: Evaluation) -> str:
-    width = max(map(len, found.classes))
+    classes = [readable(name) for name in found.classes]
+    width = max(map(len, classes))
     shares = f"top-1 {found.top1:.2%}, top-{found.k} {found.topk:.2%}, loss {found.loss:.4f}"
     lines = [f"{found.pictures:,} pictures, {found.crops}: {shares}"]
     if found.unreadable:
         lines.append(f"{len(found.unreadable)} could not be read, the first: {found.unreadable[0]}")
     lines += ["", f"{'class':<{width}}  pictures  right   most often taken for"]
-    for true, (name, row, share) in enumerate(zip(found.classes, found.confusion, found.per_class, strict=True)):
+    for true, (name, row, share) in enumerate(zip(classes, found.confusion, found.per_class, strict=True)):
         others = sorted(((count, other) for other, count in enumerate(row) if other != true and count), reverse=True)
-        taken = ", ".join(f"{found.classes[other]} {count}" for count, other in others[:2])
+        taken = ", ".join(f"{classes[other]} {count}" for count, other in others[:2])
         lines.append(
             f"{name:<{width}}  {sum(row):>8,}  {'—' if share is None else f'{share:.1%}':>6}  {taken}".rstrip()
         )

@@ -113,7 +113,7 @@ def untrained(network: Network, how: Initialisation | None = None, seed: int = 0
         weights=model.state_dict(),
         config={"initialisation": how, "seed": seed},
         results={},
-        origin=f"random weights ({how}, seed {seed})",
+        origin=f"random weights, untrained, seed {seed}",
     )
 
 

@@ -108,6 +108,9 @@ class RunDirectory:
         except OSError as error:
             run.discard()
             raise RunError(f"cannot write a run to {path}: {explained(error)}; name another folder") from None
+        except BaseException:
+            run.discard()
+            raise
         return run
 
     def discard(self) -> None:
@@ -116,7 +119,8 @@ class RunDirectory:
         if self.last.exists() or self.metrics_path.exists():
             return
         with contextlib.suppress(OSError):
-            for path in (self.config_path, self.log_path, self.status_path, self.probe_picture_path):
+            files = (self.config_path, self.log_path, self.status_path, self.probe_picture_path)
+            for path in (*files, *self.path.glob("events.*")):
                 path.unlink(missing_ok=True)
             for folder in (self.last.parent, self.probes_path, self.path):
                 folder.rmdir()

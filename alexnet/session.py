@@ -287,11 +287,20 @@ class Session:
         if not self._group.leads:
             with self._signals(), self._explained():
                 return self._trained(None)
-        self.run_directory.clear_stop()
-        self.run_directory.forget_after(self.trainer.step)
-        recorder = Recorder(
-            self.run_directory, self.trainer, self._progress, best=self._best, classes=len(self.splits.train.classes)
-        )
+        try:
+            self.run_directory.clear_stop()
+            self.run_directory.forget_after(self.trainer.step)
+            recorder = Recorder(
+                self.run_directory,
+                self.trainer,
+                self._progress,
+                best=self._best,
+                classes=len(self.splits.train.classes),
+            )
+        except BaseException:  # interrupted while TensorBoard is loaded, which takes seconds
+            if self.created:
+                self.run_directory.discard()
+            raise
         state: State = "failed"
         message = "ended by an error in the program"
         try:

@@ -356,7 +356,10 @@ class Normalised(Working):
         else:
             (top, left), (bottom, right) = self.neighbours[0], self.neighbours[-1]
             where = f"rows {top} to {bottom}, columns {left} to {right} of this map"
-        return f"The value divided by what its {len(self.values)} neighbours, itself among them, add up to: {where}."
+        return (
+            f"The value divided by a power of k and the weighted squares of {len(self.values)} values, its own among "
+            f"them: {where}."
+        )
 
     def lines(self) -> list[str]:
         squares = self.squares

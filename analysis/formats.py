@@ -79,9 +79,12 @@ def _cell(value: Value, column: Column) -> str:
         return value
     if column.percent:
         return percent(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    size = f"{abs(value):,.0f}" if abs(value) >= 1_000 else f"{abs(value):.4g}"
+    return f"{value:,}" if isinstance(value, int) else number_text(value)
+
+
+def number_text(value: float, digits: int = 4) -> str:
+    """A number with so many digits, whole thousands grouped, and a real minus: ``−1,235``, ``0.01235``."""
+    size = f"{abs(value):,.0f}" if 1_000 <= abs(value) < 1e9 else f"{abs(value):.{digits}g}"
     return f"−{size}" if value < 0 else size
 
 
@@ -164,6 +167,7 @@ _LATEX = {
     "Σ": r"$\Sigma$",
     "‖": r"$\|$",
     "✗": "no",
+    "°": r"$^\circ$",
 }
 
 

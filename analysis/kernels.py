@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alexnet.checkpoints import Checkpoint
+    from analysis.formats import Value
 
     Floats = NDArray[np.float64]
     Weights = NDArray[Any]
@@ -410,7 +411,7 @@ def measures_table(kernels: Sequence[KernelMeasures], names: Sequence[str], laye
         Column("kernel", "kernel"),
         Column("tower", "tower"),
         Column("colourfulness", "colourfulness"),
-        Column("orientation", "stripes, degrees"),
+        Column("orientation", "orientation, °"),
         Column("frequency", "cycles/pixel"),
         Column("compactness", "compactness"),
         Column("smoothness", "smoothness"),
@@ -429,7 +430,7 @@ def measures_table(kernels: Sequence[KernelMeasures], names: Sequence[str], laye
         )
         for kernel in kernels
     )
-    return Table(f"Kernels of {layer}", columns, rows)
+    return _filled(f"Kernels of {layer}", columns, rows)
 
 
 def towers_table(towers: Sequence[TowerMeasures], names: Sequence[str], layer: str) -> Table:
@@ -463,4 +464,11 @@ def towers_table(towers: Sequence[TowerMeasures], names: Sequence[str], layer: s
         )
         for tower in towers
     )
-    return Table(f"Towers of {layer}: mean colourfulness, and medians", columns, rows)
+    what = "mean colourfulness, and medians" if any(tower.colour is not None for tower in towers) else "medians"
+    return _filled(f"Towers of {layer}: {what}", columns, rows)
+
+
+def _filled(title: str, columns: tuple[Column, ...], rows: tuple[tuple[Value, ...], ...]) -> Table:
+    """The table without the columns that hold nothing: deeper layers have no colour."""
+    kept = [index for index in range(len(columns)) if any(row[index] is not None for row in rows)]
+    return Table(title, tuple(columns[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in rows))

@@ -395,7 +395,7 @@ def orders(raw: Tensor, layer: LRN, pool: MaxPool) -> tuple[Order, ...]:
     results = (
         ("ReLU → LRN → pool", "paper, section 3.5", pooled(lrn(relu(raw))), large),
         ("ReLU → pool → LRN", "CaffeNet", lrn(pooled(relu(raw))), small),
-        ("LRN → ReLU → pool", "the same with LRN first", pooled(relu(lrn(raw))), large),
+        ("LRN → ReLU → pool", "the paper's, with LRN first", pooled(relu(lrn(raw))), large),
         ("LRN → pool → ReLU", "released 2012 definition", relu(pooled(lrn(raw))), large),
     )
     first = results[0][2].double()

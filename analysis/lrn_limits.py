@@ -85,7 +85,7 @@ def _ends(a: Tensor, layer: LRN) -> tuple[Limit, ...]:
             "no neighbours: a channel is held back by its own square only",
         ),
         _limit(
-            "β = 1: plain division by k + α·Σa²",
+            f"β = 1: plain division by k + {'α/n' if layer.average else 'α'}·Σa²",
             divisive,
             normalised(a, divisive),
             _quotient(a, layer.k + alpha * energy),

@@ -10,6 +10,7 @@ from analysis.lrn_cost import VERDICTS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from alexnet.spec import LRN
     from analysis.lrn import BorderRow, Order, Profile, Suppression
     from analysis.lrn_cost import Timing
     from analysis.lrn_limits import Limit
@@ -21,6 +22,11 @@ def _percent(share: float | None) -> float | None:
 
 def _significant(value: float, digits: int = 5) -> float:
     return float(f"{value:.{digits}g}")
+
+
+def denominator(layer: LRN) -> str:
+    """What a value is divided by, before the power, as the settings have it."""
+    return f"k + α/{layer.size}·Σa²" if layer.average else "k + α·Σa²"
 
 
 def suppression_table(rows: Sequence[Suppression], towers: int) -> Table:
@@ -74,10 +80,10 @@ def neighbours_table(profile: Profile, channel: int) -> Table:
         for one in profile.neighbours(channel)
     )
     return Table(
-        f"k + α·Σa² of channel {channel} at row {profile.row}, column {profile.column}",
+        f"{denominator(profile.layer)} of channel {channel} at row {profile.row}, column {profile.column}",
         columns,
         (constant, *terms),
-        ("k + α·Σa²", None, None, _significant(scale), 100.0 if scale else None),
+        (denominator(profile.layer), None, None, _significant(scale), 100.0 if scale else None),
     )
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from app.map_explorer import Place
 
 METHODS = {
-    "Grad-CAM": "Maps of the last convolution, weighted by what the target's gradient says of each (Selvaraju et al. "
-    "2017): coarse, and true to the class.",
+    "Grad-CAM": "Maps of the last convolution below the target, weighted by what the target's gradient says of each "
+    "(Selvaraju et al. 2017): coarse, and true to the class.",
     "Guided backpropagation": "The gradient, let through only where both it and the activation are positive "
     "(Springenberg et al. 2015): sharp, and more about the picture's edges than about the class.",
     "Gradient": "How much the target would change per grey level of each pixel (Simonyan et al. 2014).",

@@ -100,9 +100,10 @@ def _show_found(search: Scan[tuple[Source, Exciting]], chosen: Chosen, stage: st
     )
     seen = patches[0]
     size = f"{seen.rows[1] - seen.rows[0] + 1}×{seen.columns[1] - seen.columns[0] + 1}"
-    unreadable = f" {len(found.unreadable):,} could not be read." if found.unreadable else ""
+    lost = len(found.unreadable)
+    unreadable = f" {lost:,} more could not be read, {literal(found.unreadable[0])} for one." if lost else ""
     st.caption(
-        f"The strongest place in each of the {len(patches)} pictures that excite it most, of {found.done:,}: "
+        f"The strongest place in each of the {len(patches)} pictures that excite it most, of {found.done - lost:,}: "
         f"the {size} pixels it sees, grey beyond the edge. Strongest first, from {patches[0].value:.4g} to "
         f"{patches[-1].value:.4g}.{unreadable}"
     )

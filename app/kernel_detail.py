@@ -9,6 +9,7 @@ import streamlit as st
 from alexnet.errors import UserError
 from alexnet.spec import times
 from analysis import kernels, sheets
+from analysis.formats import number_text
 from app import components, looking, queries, theme
 from app.figures.kernels import kernel_figure
 from app.figures.sheets import sheet_svg
@@ -59,8 +60,9 @@ def _numbers(measured: KernelMeasures, bias: float) -> str:
         value = measured.value(measure)
         if value is not None:
             unit = {"orientation": "°", "frequency": " cycles/pixel"}.get(measure, "")
-            parts.append(f"{measure} **{value:.{0 if measure == 'orientation' else 3}f}{unit}**")
-    parts.append(f"bias **{bias:.3f}**".replace("-", "−"))
+            shown = f"{value:.0f}" if measure == "orientation" else number_text(value)
+            parts.append(f"{measure} **{shown}{unit}**")
+    parts.append(f"bias **{number_text(bias)}**")
     if measured.orientation is None:
         parts.append("no direction: a blob, or nothing")
     return " · ".join(parts)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+from PIL import Image
 
 from alexnet.errors import UserError
 from alexnet.runs import RUNS, explained
@@ -31,6 +32,8 @@ WEIGHTS = ("Built-in", "Random", "Run", "File", "Upload")
 PICTURES = ("Samples", "Generated", "Upload", "Camera")
 SAMPLES = ("cat", "coffee", "rocket", "astronaut")
 AUTO = "as recognised"
+_THUMBNAIL = 150
+_MISMATCHES = 6  # that stand in the sentence itself
 LARGEST_SEED = 999_999
 
 
@@ -42,6 +45,10 @@ class Chosen:
     label: str
     device: str
     checkpoint: Checkpoint
+
+    @property
+    def untrained(self) -> bool:
+        return self.key.startswith("random:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,16 @@ def _attempted(make: Callable[[], Any]) -> Any:
 
 def _have(found: Any) -> Any:
     if isinstance(found, UserError):
-        st.error(literal(str(found)), icon=":material/error:")
+        mismatches = getattr(found, "mismatches", ())
+        shown = str(found)
+        if len(mismatches) > _MISMATCHES:  # all of them follow in a list
+            shown = shown.replace(
+                "; ".join(map(str, mismatches)), "; ".join(map(str, mismatches[:_MISMATCHES])) + "; …"
+            )
+        st.error(literal(shown), icon=":material/error:")
+        if len(mismatches) > _MISMATCHES:
+            with st.expander(f"All {len(mismatches)} mismatches"):
+                st.markdown("\n".join(f"* {literal(str(one))}" for one in mismatches))
         st.caption("Choose other weights or another picture in the sidebar.")
         st.stop()
     return found
@@ -156,18 +172,27 @@ def _from_address() -> None:
     if "weights_read" in st.session_state:
         return
     st.session_state.weights_read = True
-    kind, _, rest = st.query_params.get("weights", "").partition(":")
+    given = st.query_params.get("weights", "")
+    kind, _, rest = given.partition(":")
     match kind:
+        case "" | "built-in":
+            pass
         case "random":
             name, _, seed = rest.partition(":")
-            if name in NETWORKS:
-                st.session_state.kept_weights_from, st.session_state.kept_random_network = "Random", name
-                if (number := _below(LARGEST_SEED + 1, seed)) is not None:
-                    st.session_state.kept_random_seed = number
+            number = _below(LARGEST_SEED + 1, seed or "0")
+            if name not in NETWORKS:
+                state.notice(f"there is no network {name[:60]!r} to look at untrained; it has the weights in the box")
+                return
+            st.session_state.kept_weights_from, st.session_state.kept_random_network = "Random", name
+            st.session_state.kept_random_seed = number or 0
+            if number is None:
+                state.notice(f"a seed is a number from 0 to {LARGEST_SEED:,}; got {seed[:60]!r}")
         case "run":
             st.session_state.kept_weights_from, st.session_state.kept_weights_run = "Run", rest
         case "file":
             st.session_state.kept_weights_from, st.session_state.kept_weights_path = "File", rest
+        case _:
+            state.notice(f"weights are built-in, random:NETWORK:SEED, run:NAME or file:PATH; got {given[:60]!r}")
 
 
 def _device() -> str:
@@ -200,6 +225,8 @@ def _run() -> str:
             "a run's checkpoint as a file"
         )
     if st.session_state.get("kept_weights_run") not in runs:
+        if asked := st.session_state.get("kept_weights_run"):
+            state.notice(f"there is no run {asked[:60]!r} with a checkpoint here; the newest is shown")
         st.session_state.pop("weights_run", None)
         st.session_state.pop("kept_weights_run", None)
     name = st.selectbox("Run", runs, key=keep("weights_run", runs[0]), help=f"From {RUNS.resolve()}, newest first")
@@ -220,7 +247,7 @@ def _path() -> str:
     note("weights_path")
     if not path.strip():
         raise UserError("no file named yet: give the path of a checkpoint on this machine")
-    return path.strip()
+    return str(Path(path.strip()).expanduser())
 
 
 def _uploaded() -> Path:
@@ -261,10 +288,23 @@ def _opened(what: str, reference: str, device: str, network: str | None, pixels:
             path = {"built-in": queries.BUILT_IN, "run": RUNS / what}.get(kind, Path(what))
             version = queries.stamp(path)
             key = f"{path}|{version}|{network}|{pixels}"
-            checkpoint = queries.opened(str(path), version, network, pixels)
+            try:
+                checkpoint = queries.opened(str(path), version, network, pixels)
+            except UserError as error:
+                if kind != "upload":
+                    raise
+                raise _without_folder(error, path) from None
     label = {"built-in": "built-in", "random": "random weights"}.get(kind, Path(what).name)
     _describe(checkpoint, device)
     return Chosen(f"{key}|{device}", label, device, checkpoint)
+
+
+def _without_folder(error: UserError, path: Path) -> UserError:
+    """The same about an upload by its own name: where the server keeps it is nobody's business."""
+    mismatches = getattr(error, "mismatches", ())
+    told = UserError(str(error).replace(f"{path.parent}/", ""))
+    told.mismatches = mismatches  # type: ignore[attr-defined]
+    return told
 
 
 def _describe(checkpoint: Checkpoint, device: str) -> None:
@@ -302,8 +342,15 @@ def _picture() -> Picture:
         name = st.selectbox("Picture", SAMPLES, key=keep("picture_sample", SAMPLES[0]), format_func=str.capitalize)
         note("picture_sample")
         found = _made(name, name, queries.sample(name))
-    st.image(found.pixels, caption=found.name, width=150)
+    st.image(_thumbnail(found.pixels), caption=found.name)
     return found
+
+
+def _thumbnail(pixels: Pixels) -> Image.Image:
+    """The picture at most `_THUMBNAIL` pixels wide and high, and at least one."""
+    small = Image.fromarray(pixels)
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return small
 
 
 _PICTURES_HELP = (
@@ -316,11 +363,17 @@ def _picture_from_address() -> None:
     if "picture_read" in st.session_state:
         return
     st.session_state.picture_read = True
-    kind, _, text = st.query_params.get("picture", "").partition(":")
+    given = st.query_params.get("picture", "")
+    kind, _, text = given.partition(":")
+    if not given:
+        return
     if kind in SAMPLES:
         st.session_state.kept_picture_sample = kind
     elif kind == "generated" and (number := _below(queries.GENERATED, text)) is not None:
         st.session_state.kept_picture_from, st.session_state.kept_picture_number = "Generated", number
+    else:
+        known = ", ".join(SAMPLES)
+        state.notice(f"a picture is {known} or generated:0 to {queries.GENERATED - 1}; got {given[:60]!r}")
 
 
 def _number() -> int:
@@ -357,6 +410,9 @@ def pick(label: str, options: Sequence[str], name: str, *, default: str | None =
     """
     widget = how.pop("widget", st.selectbox)
     key = f"pick_{name}"
+    asked = st.query_params.get(name)
+    if asked is not None and asked not in options and f"kept_{key}" not in st.session_state:
+        st.warning(literal(f"There is no {label.lower()} {asked[:60]!r} here: {default or options[0]} is shown."))
     wanted = (st.session_state.get(key), st.session_state.get(f"kept_{key}"), st.query_params.get(name), default)
     st.session_state[key] = next((option for option in wanted if option in options), options[0])
     found: str = widget(label, options, key=key, **how) or st.session_state[key] or options[0]
@@ -373,6 +429,9 @@ def place(name: str, count: int, default: int = 0) -> int:
     asked = st.session_state.get(f"kept_{name}", st.query_params.get(name))
     number = _below(count, str(asked))
     if number is None:
+        if name in st.query_params and f"kept_{name}" not in st.session_state:
+            told = st.query_params[name][:60]
+            st.warning(literal(f"{name} is a number from 0 to {count - 1:,} here; got {told!r}."))
         st.query_params.pop(name, None)
         return default
     st.query_params[name] = str(number)

@@ -117,6 +117,8 @@ def _map_sentence(result: Normalised, channel: int) -> str:
     suppressed = float(lrn.suppressed_shares(result)[channel])
     if np.isnan(suppressed):
         return text + "With k = 0 there is no gain at rest to compare with."
+    if not suppressed:
+        return text + "Nothing is inhibited: no square weighs anything, or the power is 0."
     ratio = result.ratio[channel]
     row, column = np.unravel_index(int(ratio.argmin()), ratio.shape)
     return text + (
@@ -138,7 +140,7 @@ def _profile(bench: Bench, channel: int, pixel: tuple[int, int]) -> None:
 
 def _profile_sentence(profile: lrn.Profile, channel: int, terms: tuple[lrn.Neighbour, ...]) -> str:
     value, scale, layer = profile.before[channel], profile.scale[channel], profile.layer
-    if not scale:
+    if not scale and layer.beta:
         return (
             f"Nothing counts in channel {channel}'s window and k = 0: the denominator is 0, and the output shown as 0."
         )
@@ -154,7 +156,7 @@ def _profile_sentence(profile: lrn.Profile, channel: int, terms: tuple[lrn.Neigh
     if strongest is None or not strongest.share:
         return text + f"No neighbour takes part: its own square is {percent(own)} of the sum, k the rest."
     return text + (
-        f"Of k + α·Σa², **channel {strongest.channel}** (a = {_n(strongest.value)}) gives "
+        f"Of {lrn_tables.denominator(layer)}, **channel {strongest.channel}** (a = {_n(strongest.value)}) gives "
         f"**{percent(strongest.share)}**, all neighbours {percent(sum(term.share for term in others))}, its own square "
         f"{percent(own)} and k {percent(layer.k / scale)}."
     )
@@ -233,6 +235,8 @@ def _suppression_sentence(rows: tuple[Suppression, ...], overall: float | None) 
     known = [row for row in rows if row.suppressed is not None]
     if overall is None or not known:
         return "With k = 0, or without any activity, there is no value at rest to compare with."
+    if not overall:
+        return "Nothing is suppressed: no square weighs anything, or the power is 0."
     most, least = (pick(known, key=lambda row: row.suppressed or 0) for pick in (max, min))
     text = (
         f"**{percent(overall)}** of the activity is suppressed, from {percent(least.suppressed or 0)} in channel "
@@ -338,7 +342,8 @@ def towers(bench: Bench) -> None:
         st.markdown(
             f"**{len(changed)} of {len(rows)} channels** differ ({_listed([row.channel for row in changed])}), those "
             f"within {bench.layer.size // 2} of a border, channel {most.channel} most: by "
-            f"**{percent(most.difference)}**. In 2012 each GPU normalised its own maps; ports on one GPU do not stop."
+            f"**{percent(most.difference)}**. In 2012 each GPU normalised its own maps; ports on one GPU normalise "
+            "across the border."
         )
     _chart(bench, figures.border_figure(rows, count, bench.palette), "lrn_border", "per tower against across all")
     exports.show_table(lrn_tables.border_table(rows, bench.layer.size), "lrn_border_table", bench.name("border"))

@@ -124,7 +124,7 @@ def _show_sheet(
     components.save_figure("sheet_of_maps", f"maps of {stage.name}", f"{chosen.label}-{picture.name}-{stage.name}")
     silent = int((strength.zeros == 1).sum())
     st.caption(
-        f"{len(tensor)} maps of {times(stage.out_shape[1:])}, split by tower. "
+        f"{len(tensor)} maps of {times(stage.out_shape[1:])}{', split by tower' * (towers > 1)}. "
         + (f"{silent} {'is' if silent == 1 else 'are'} 0 everywhere on this picture. " if silent else "")
         + (f"Shown reduced to {times(tiles.shape[1:3])}. " if reduced else "")
         + "Click one, or reach the sheet with Tab, move with the arrow keys and choose with Enter."
@@ -157,8 +157,9 @@ def _show_map(
 
     value = float(shown[cell])
     field = activations.field_of(found.network, stage.name, place.index[1:] or place.index)
+    where = _where(stage, place, _class(found, stage, place))
     st.markdown(
-        f"**{title}** at {_where(stage, place)}: **{value:.5g}**, sees {field.box.height}×{field.box.width} pixels of "
+        f"**{title}** at {where}: **{value:.5g}**, sees {field.box.height}×{field.box.width} pixels of "
         "the picture" + (" and padding beyond its edge" if any(field.padding) else "")
     )
     with st.container(key="map_figure"):
@@ -193,9 +194,17 @@ def _show_histogram(found: Activations, stage: Stage, place: Place) -> None:
     )
 
 
-def _where(stage: Stage, place: Place) -> str:
+def _class(found: Activations, stage: Stage, place: Place) -> str:
+    """The class that a value of the last stages is for."""
+    classes = found.network.classes
+    if activations.why_no_classes(found) or len(stage.out_shape) > 1 or stage.out_shape[0] != classes:
+        return ""
+    return activations.class_name(found.classes, place.channel)
+
+
+def _where(stage: Stage, place: Place, name: str) -> str:
     if len(stage.out_shape) == 1:
-        return f"value {place.channel}"
+        return f"value {place.channel}{f' ({name})' if name else ''}"
     return f"row {place.index[1]}, column {place.index[2]}"
 
 

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,14 +160,20 @@ def pixel_kinds() -> list[str]:
 
 
 def stamp(path: Path) -> str:
-    """Changes when the file does, or any file of the folder.  Raises UserError where there is none."""
+    """Changes when the file does, or a file in the folder or just below it.  Raises UserError where there is none."""
     try:
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        return f"{max(file.stat().st_mtime_ns for file in files[:1_000])}.{len(files)}"
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        times = [path.stat().st_mtime_ns]
+        if path.is_dir():
+            below = islice((entry for pattern in ("*", "*/*") for entry in path.glob(pattern)), _MOST_LOOKED_AT)
+            times += [entry.lstat().st_mtime_ns for entry in below]
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a name that no file can have
         raise UserError(f"there is nothing at {path}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be looked at: {error.strerror or error}") from None
+    return f"{max(times)}.{len(times)}"
+
+
+_MOST_LOOKED_AT = 1_000
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

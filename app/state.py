@@ -121,6 +121,11 @@ def read_url() -> None:
     st.session_state.url_notices = notices
 
 
+def notice(text: str) -> None:
+    """Say at the top of the page what of the address could not be used."""
+    st.session_state.url_notices.append(text)
+
+
 def show_url_notices() -> None:
     """Say, until the reader has seen it, what of the URL could not be used."""
     if notices := st.session_state.url_notices:

@@ -86,7 +86,8 @@ def _mismatch(file: Opened, *, asked: bool) -> CheckpointMismatchError:
     else:
         count = len(best.mismatches)
         message = (
-            f"{where} fits no network: {why}the nearest is {name}, with {count} mismatch{'es' * (count != 1)}: {every}"
+            f"{where} fits no network: {why}{'T' if why else 't'}he nearest is {name}, with {count} "
+            f"mismatch{'es' * (count != 1)}: {every}"
         )
     return CheckpointMismatchError(message, best.network, best.mismatches)
 

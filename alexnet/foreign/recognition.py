@@ -122,7 +122,9 @@ def every_fit(file: Opened) -> list[Fit]:
 def like_caffe(tensors: Tensors) -> bool:
     """Whether a file comes from Caffe or from a port of its weights."""
     producer = str(tensors.metadata.get("producer", "")).lower()
-    return tensors.kind in {"caffe", "numpy"} or "caffe" in producer or any("_w_0" in name for name in tensors.tensors)
+    if tensors.kind == "numpy":  # arrays of a torch module keep its dotted names, and have no mean image beside them
+        return tensors.mean is not None or not any(name.endswith(".weight") for name in tensors.tensors)
+    return tensors.kind == "caffe" or "caffe" in producer or any("_w_0" in name for name in tensors.tensors)
 
 
 def _chosen(good: list[Fit], tensors: Tensors) -> tuple[list[Fit], tuple[str, ...]]:

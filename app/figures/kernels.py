@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Values = NDArray[Any]
 
 _PANEL = 236  # height of a row of panels in pixels
+_TICKS = [-0.5, 0, 0.5]  # the finest waves that pixels can hold, and none
 _BAR = {"thickness": 8, "len": 0.9, "outlinewidth": 0, "tickfont": {"size": 10}, "nticks": 4, "xpad": 2}
 
 
@@ -36,14 +37,15 @@ def kernel_figure(
     convolution's map (H, W) before ReLU.
     """
     rows = 1 if response is None else 2
+    what = "weights" if len(weights) == 3 else "strongest pattern"
     figure = make_subplots(
         rows=rows,
         cols=2,
         specs=[[{}, {}], [{"colspan": 2}, None]][:rows],
         horizontal_spacing=0.16,
-        vertical_spacing=0.16,
-        subplot_titles=("weights", "spectrum, cycles/pixel", "response, before ReLU")[: rows + 1],
-        row_heights=[1, 1.3][:rows],
+        vertical_spacing=0.11,
+        subplot_titles=(what, "spectrum, cycles/pixel", "response, before ReLU")[: rows + 1],
+        row_heights=[0.36, 0.64][:rows],
     )
     figure.add_trace(_picture(tile, weights), row=1, col=1)
     axis = frequencies(len(power))
@@ -72,9 +74,9 @@ def kernel_figure(
         )
     figure.update_yaxes(autorange="reversed", scaleanchor="x", row=1, col=1)
     figure.update_yaxes(
-        autorange="reversed", scaleanchor="x2", constrain="domain", constraintoward="top", nticks=3, row=1, col=2
+        range=[0.5, -0.5], scaleanchor="x2", constrain="domain", constraintoward="top", tickvals=_TICKS, row=1, col=2
     )
-    figure.update_xaxes(nticks=3, constrain="domain", row=1, col=2)
+    figure.update_xaxes(constrain="domain", tickvals=_TICKS, range=[-0.5, 0.5], row=1, col=2)
     for place in ((1, 1), (2, 1))[:rows]:
         figure.update_xaxes(
             showticklabels=False, ticks="", constrain="domain", showgrid=False, row=place[0], col=place[1]
@@ -91,7 +93,7 @@ def kernel_figure(
     if rows == 2:
         figure.update_yaxes(autorange="reversed", scaleanchor="x3", row=2, col=1)
     figure.update_layout(
-        height=(_PANEL if rows == 1 else round(2.25 * _PANEL)),
+        height=(_PANEL if rows == 1 else round(1.95 * _PANEL)),
         margin={"l": 8, "r": 8, "t": 28, "b": 12},
     )
     readable(figure, palette, size=11)

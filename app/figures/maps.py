@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from analysis.formats import number_text
 from analysis.sheets import colour_table, scale_ends
 
 if TYPE_CHECKING:
@@ -168,14 +169,9 @@ def _scale(left: float, top: float, height: float, low: float, high: float, colo
     bar = _image(colour_table(colours)[::-1, None], left, top, 12, height, smooth=True)
     return [
         bar,
-        f'<text x="{left + 17:.1f}" y="{top + 11:.1f}">{_short(high)}</text>',
-        f'<text x="{left + 17:.1f}" y="{top + height:.1f}">{_short(low)}</text>',
+        f'<text x="{left + 17:.1f}" y="{top + 11:.1f}">{number_text(high, 3)}</text>',
+        f'<text x="{left + 17:.1f}" y="{top + height:.1f}">{number_text(low, 3)}</text>',
     ]
-
-
-def _short(value: float) -> str:
-    """A number in three digits, with a real minus."""
-    return f"{value:.3g}".replace("-", "−")
 
 
 def _framed(frame: Frame, top: float, right: float, down: float) -> list[str]:

@@ -32,6 +32,7 @@ STYLE = """
 .sheet .t2 { fill: var(--st-orange-color, #c2571a); }
 .sheet image { image-rendering: pixelated; }
 .sheet .tile { fill: transparent; cursor: pointer; outline: none; }
+.sheet .tile { stroke: var(--st-border-color, #d9dde3); stroke-width: .6; }
 .sheet .tile:hover { stroke: var(--st-text-color, #1f2328); stroke-width: 1.5; }
 .sheet .tile.selected { stroke: var(--st-primary-color, #2563a8); stroke-width: 3; }
 .sheet .tile:focus-visible { stroke: var(--st-text-color, #1f2328); stroke-width: 3; }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 VIEWS = ("One value", "What it answers to", "Every stage")
 
 
-def _show_classes(found: activations.Activations) -> None:
+def _show_classes(found: activations.Activations, chosen: Chosen) -> None:
     """The five most probable classes, or what is missing."""
     if reason := activations.why_no_classes(found):
         st.caption(f":material/info: {literal(reason)}")
@@ -33,7 +33,14 @@ def _show_classes(found: activations.Activations) -> None:
         config={"displayModeBar": False},
         alt="The most probable classes: " + ", ".join(f"{one.name} {one.probability:.1%}" for one in best),
     )
-    st.caption(f"The most probable of the {found.network.classes:,} classes it knows; it takes every picture for one.")
+    if chosen.untrained:
+        st.caption(
+            ":material/info: These weights are random: the network has learnt nothing, and its classes mean nothing."
+        )
+    else:
+        st.caption(
+            f"The most probable of the {found.network.classes:,} classes it knows: it takes any picture for one."
+        )
 
 
 def _show_stages(found: activations.Activations, label: str) -> None:
@@ -59,7 +66,7 @@ def _page() -> None:
         f"**{literal(picture.name)}** through **{literal(network.name)}**: {len(found.stages)} stages, from "
         f"{times(found.input.shape)} to {times(reached.out_shape)} at {reached.name}."
     )
-    _show_classes(found)
+    _show_classes(found, chosen)
     _inside(chosen, picture, found)
 
 

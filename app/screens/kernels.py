@@ -84,7 +84,8 @@ def _explorer(chosen: Chosen, stage: Stage, *, searching: bool) -> None:
 
 def _pattern_note(inputs: int) -> str:
     return (
-        f"Each of these kernels looks at {inputs} maps; shown is the one spatial pattern that explains most of it. "
+        f"Each of these kernels looks at {inputs} maps; shown is the one spatial pattern that explains most of it, "
+        "with the sign that most of its weights have. "
         "The kernel picked is shown map by map."
     )
 
@@ -99,10 +100,10 @@ def _picked() -> None:
 
 
 def _page() -> None:
+    st.title("Kernels")
     chosen = looking.chosen()
     network = chosen.checkpoint.network
     layers = kernels.layers_with_kernels(chosen.checkpoint)
-    st.title("Kernels")
     if not layers:
         st.error(f"These weights hold no convolution of {network.name}, so there are no kernels to show.")
         st.stop()
@@ -127,8 +128,9 @@ def _page() -> None:
         alt=f"Direction, frequency and colourfulness of the kernels of {layer}",
     )
     st.caption(
-        "Left: every kernel at the wave it looks for, as far from the middle as the wave is fine; both ends are drawn. "
-        "Right, for a first layer: how much of each kernel is colour."
+        "Every kernel at the wave it looks for, as far from the middle as the wave is fine; both ends are drawn. A "
+        "kernel of noise has some strongest wave, too: compactness says how much of it that is."
+        + (" At the right how much of each kernel is colour." if weights.shape[1] == 3 else "")
     )
     components.save_figure("fourier", f"waves of {layer}", f"{chosen.label}-{layer}-waves")
     st.header("Every kernel", divider="gray")

@@ -121,7 +121,7 @@ def test_drawing_works_by_keyboard_alone(page: Page, address: str) -> None:
     _open(page, address)
     for _ in range(60):
         page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement?.dataset?.stage") == "conv1":
+        if page.evaluate("document.activeElement?.dataset?.item") == "conv1":
             break
     else:
         pytest.fail("Tab never reached the drawing")
@@ -130,7 +130,7 @@ def test_drawing_works_by_keyboard_alone(page: Page, address: str) -> None:
     page.keyboard.press("Enter")
     _heading(page, "norm1")
     settle(page)
-    assert page.evaluate("document.activeElement?.dataset?.stage") == "norm1"  # focus survives the redraw
+    assert page.evaluate("document.activeElement?.dataset?.item") == "norm1"  # focus survives the redraw
 
 
 def test_address_restores_the_view(page: Page, address: str) -> None:

@@ -88,7 +88,7 @@ def test_click_on_a_kernel_shows_it_and_says_so_in_the_address(page: Page, addre
     quiet(page)
     assert page.locator(f"{SHEET} rect.selected").get_attribute("data-item") == "66"
     norm = float(built_in().weights["conv1.weight"][66].double().norm())
-    page.wait_for_selector(f".st-key-detail_kernel strong:text-is('{norm:.3f}')")
+    page.wait_for_selector(f".st-key-detail_kernel strong:text-is('{norm:.4g}')")
     # The next layers are one click away.
     page.get_by_role("button", name="conv2", exact=True).or_(page.get_by_role("radio", name="conv2")).first.click()
     detail(page, "conv2 · kernel 66 · GPU 1")
@@ -401,7 +401,7 @@ def test_a_checkpoint_is_uploaded_and_stays_chosen_on_the_other_pages(page: Page
     upload(page, "weights_upload", tmp_path / "mine.pt")
     sidebar(page).locator("text=alexnet-2012@67").wait_for(timeout=LONG)
     norm = float(small().weights["conv1.weight"][2].double().norm())
-    page.wait_for_selector(f".st-key-detail_kernel strong:text-is('{norm:.3f}')", timeout=LONG)
+    page.wait_for_selector(f".st-key-detail_kernel strong:text-is('{norm:.4g}')", timeout=LONG)
     assert "weights=" not in page.url  # nobody else could open it
     page.get_by_role("link", name="Activations").click()
     page.wait_for_selector("h1:has-text('Activations')")
@@ -411,7 +411,7 @@ def test_a_checkpoint_is_uploaded_and_stays_chosen_on_the_other_pages(page: Page
     page.wait_for_selector("h1:has-text('Architecture')")
     quiet(page)
     page.get_by_role("link", name="Kernels").click()
-    page.wait_for_selector(f".st-key-detail_kernel strong:text-is('{norm:.3f}')", timeout=LONG)
+    page.wait_for_selector(f".st-key-detail_kernel strong:text-is('{norm:.4g}')", timeout=LONG)
 
 
 def test_several_npy_files_are_one_network(page: Page, address: str, tmp_path: Path) -> None:

@@ -136,9 +136,9 @@ def test_the_kernel_in_the_address_is_shown_with_its_numbers(look: Open) -> None
     assert app.subheader[0].value == "conv1 · kernel 66 · GPU 2"
     weights = BUILT_IN.weights["conv1.weight"][66].double().numpy()
     grey = (weights.sum(0) ** 2).sum() / 3
-    assert f"norm **{np.sqrt((weights**2).sum()):.3f}**" in words(app)
-    assert f"colourfulness **{1 - grey / (weights**2).sum():.3f}**" in words(app)
-    bias = f"{float(BUILT_IN.weights['conv1.bias'][66]):.3f}".replace("-", "−")
+    assert f"norm **{np.sqrt((weights**2).sum()):.4g}**" in words(app)
+    assert f"colourfulness **{1 - grey / (weights**2).sum():.4g}**" in words(app)
+    bias = f"{float(BUILT_IN.weights['conv1.bias'][66]):.4g}".replace("-", "−")
     assert f"bias **{bias}**" in words(app)
 
 
@@ -225,7 +225,8 @@ def test_every_stage_can_be_looked_at(look: Open, stage: str) -> None:
     else:
         place = (len(values) - 1,)
         app = look("activations", stage_seen=stage, value=f"{place[0]}")
-        title = f"**{stage} · {len(values):,} values** at value {place[0]}"
+        name = " (parachute)" * (stage in {"fc8", "prob"})
+        title = f"**{stage} · {len(values):,} values** at value {place[0]}{name}"
     shown = next(text.value for text in app.markdown if text.value.startswith(title))
     found = float(shown.removeprefix(f"{title}: **").partition("**")[0])
     assert found == pytest.approx(float(values[place]), rel=2e-4, abs=1e-6)
@@ -326,14 +327,14 @@ def test_random_weights_are_what_a_training_starts_from(look: Open, page: str) -
     assert "seed 7" in words(app)
     if page == "kernels":
         made = checkpoints.untrained(network_from("alexnet-half"), seed=7).weights["conv1.weight"][5]
-        assert f"norm **{float(made.double().norm()):.3f}**" in words(app)
+        assert f"norm **{float(made.double().norm()):.4g}**" in words(app)
         # Other weights and back: what was chosen of random ones is not forgotten.
         choose(app, "weights_from", "Built-in")
         choose(app, "weights_from", "Random")
         assert address(app)["weights"] == "random:alexnet-half:7"
         healthy(app.number_input(key="random_seed").set_value(8).run())
         assert address(app)["weights"] == "random:alexnet-half:8"
-        assert f"norm **{float(made.double().norm()):.3f}**" not in words(app)
+        assert f"norm **{float(made.double().norm()):.4g}**" not in words(app)
 
 
 @pytest.mark.parametrize(("page", "name"), [("kernels", "net.pt"), ("activations", "net.safetensors")])
@@ -408,7 +409,7 @@ def _markup(folder: Path) -> str:
     ("page", "made", "says"),
     [
         ("kernels", lambda folder: f"file:{folder / 'nothing.pt'}", "there is nothing at"),
-        ("activations", lambda folder: f"file:{folder}", "there is nothing at"),  # it is empty
+        ("activations", lambda folder: f"file:{folder}", "is a folder without weights"),  # it is empty
         ("kernels", lambda folder: _text(folder).rpartition("/")[0], "is a folder without weights"),
         ("activations", lambda _: "file:", "no file named yet"),
         ("kernels", lambda _: "file:a\0b", "there is nothing at"),
@@ -443,7 +444,7 @@ def test_weights_beyond_all_numbers_show_kernels_and_say_why_there_are_no_activa
 def test_silent_weights_are_looked_at(look: Open, tmp_path: Path) -> None:
     reference = saved(tmp_path / "zero.pt", untrained(), **{name: torch.zeros_like for name, _ in SMALL.layers})
     app = look("kernels", weights=reference)
-    assert "norm **0.000**" in words(app)
+    assert "norm **0**" in words(app)
     assert "no direction" in words(app)
     app = look("activations", weights=reference, stage_seen="relu1")
     assert "96 are 0 everywhere on this picture" in words(app)
@@ -523,7 +524,7 @@ def test_runs_of_this_machine(look: Open, runs: Path) -> None:
     assert app.selectbox(key="weights_run").options == ["first", "second", "third"]
     assert app.selectbox(key="weights_run").value == "second"
     norm = 2 * float(untrained().weights["conv1.weight"][0].double().norm())
-    assert f"norm **{norm:.3f}**" in words(app)
+    assert f"norm **{norm:.4g}**" in words(app)
     app = look("kernels", weights="run:../../etc")
     assert address(app)["weights"] == "run:first"
 

@@ -352,7 +352,7 @@ def test_pixels_of_train_lost_while_val_was_packed_are_packed_again(tmp_path: Pa
 
 
 SCRIPT = """
-import sys
+import sys, time
 from pathlib import Path
 from alexnet.data import pack
 from alexnet.data.sources import open_data
@@ -361,6 +361,7 @@ if __name__ == "__main__":
     pack.CHUNK, pack.TASK = 8, 4
     for progress in pack.write_pack(open_data(sys.argv[1]), Path(sys.argv[2]), side=64, workers=2):
         print(progress.split, progress.done, flush=True)
+        time.sleep(0.5)  # on a busy machine everything is packed before the signal comes
 """
 
 

@@ -126,7 +126,7 @@ def test_values_that_are_never_negative_start_at_zero_and_the_scale_says_so() ->
 def test_the_scale_has_real_minus_signs_and_its_greatest_value_on_top() -> None:
     svg = map_svg(np.array([[-1234.5, 0.001234]]), photograph(), title="m", colours="grey")
     words = [text for text in parsed(svg).iter(f"{SVG}text") if text.text not in {"m", "what it sees"}]
-    assert [text.text for text in words] == ["0.00123", "−1.23e+03"]
+    assert [text.text for text in words] == ["0.00123", "−1,234"]
     assert float(words[0].attrib["y"]) < float(words[1].attrib["y"])
     _, bar, _ = images(svg)
     assert pixels(bar)[:, 0, 0].tolist() == list(range(255, -1, -1))
@@ -389,7 +389,7 @@ def test_every_panel_has_its_title_and_row_0_on_top() -> None:
         titles = [note.text for note in figure.layout.annotations]
         assert titles == ["weights", "spectrum, cycles/pixel", "response, before ReLU"][:count]
         axes = [figure.layout[name] for name in ("yaxis", "yaxis2", "yaxis3")[:count]]
-        assert [axis.autorange for axis in axes] == ["reversed"] * count
+        assert all(axis.autorange == "reversed" or axis.range[0] > axis.range[1] for axis in axes)
 
 
 def test_a_silent_kernel_and_a_silent_response_are_drawn() -> None:
