@@ -181,7 +181,7 @@ def _from_address() -> None:
             name, _, seed = rest.partition(":")
             number = _below(LARGEST_SEED + 1, seed or "0")
             if name not in NETWORKS:
-                state.notice(f"there is no network {name[:60]!r} to look at untrained: the weights in the box are shown")
+                state.notice(f"there is no network {name[:60]!r}: the weights in the box are shown")
                 return
             st.session_state.kept_weights_from, st.session_state.kept_random_network = "Random", name
             st.session_state.kept_random_seed = number or 0
