@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from analysis.formats import number_text
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Values = NDArray[Any]
 
 _FRONTEND = Path(__file__).parent / "frontend"
 
@@ -30,7 +36,7 @@ _drawing = st.components.v2.component(
 
 _cells = st.components.v2.component(
     "laboratory_cells",
-    html='<div class="drawing"></div>',
+    html='<div class="drawing"></div><div class="reading">&nbsp;</div>',
     css=_source("drawing.css"),
     js=_source("cells.js"),
     isolate_styles=False,
@@ -70,17 +76,30 @@ def drawing(svg: str, *, key: str, least: int = 320) -> None:
 
 
 def clickable_cells(
-    svg: str, selected: tuple[int, int], *, key: str, on_pick: Callable[[], None], least: int = 320
+    svg: str,
+    selected: tuple[int, int],
+    values: Mapping[str, Values],
+    *,
+    key: str,
+    on_pick: Callable[[], None],
+    least: int = 320,
 ) -> tuple[int, int] | None:
     """Show an SVG with pictures of which each cell can be picked; returns the (row, column) picked just now, or None.
 
     Each picture lies under a focusable rectangle with ``data-area``, ``data-rows`` and ``data-columns``; a rectangle
-    with ``data-mark`` of the same name follows the cell.  Arrow keys move it.  `svg` must be our own.
+    with ``data-mark`` of the same name follows the cell.  Arrow keys move it.  `values` are (rows, columns) numbers of
+    each area, read out under the pointer.  `svg` must be our own.
     """
     result: Any = _cells(
-        key=key, data={"svg": svg, "selected": list(selected), "least": least}, on_picked_change=on_pick
+        key=key,
+        data={"svg": svg, "selected": list(selected), "least": least, "values": _readings(values)},
+        on_picked_change=on_pick,
     )
     return picked_cell(result.picked)
+
+
+def _readings(values: Mapping[str, Values]) -> dict[str, list[list[str]]]:
+    return {name: [[number_text(float(value)) for value in row] for row in rows] for name, rows in values.items()}
 
 
 def picked_cell(picked: Any) -> tuple[int, int] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from analysis.formats import percent, write
 from analysis.kernels import tower_names
 from app import components, exports, looking, theme
 from app.figures import lrn as figures
+from app.figures.maps import Panel, maps_svg
 from app.figures.sheets import sheet_svg
 from app.lrn_settings import number, split
 
@@ -31,12 +31,6 @@ if TYPE_CHECKING:
 
 _SHEET_SIDE = 56  # pixels of a map in a sheet; larger maps are thinned out
 _MANY = 128  # maps beyond which a sheet has 32 in a row and not 24
-
-_pick = st.components.v2.component(
-    "laboratory_pick",
-    html="<span></span>",
-    js=(Path(__file__).parent / "frontend" / "pick.js").read_text(encoding="utf-8"),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,23 +84,37 @@ def one_map(bench: Bench) -> None:
         pixel = bench.pixel(channel)
     result = bench.result
     st.markdown(_map_sentence(result, channel))
-    figure = figures.maps_figure(
-        result.before[channel], result.after[channel], result.ratio[channel], pixel, result.rest_gain, bench.palette
-    )
-    _chart(bench, figure, "lrn_maps", f"channel {channel} before and after LRN")
-    _pick(key="lrn_pick", data={"target": "lrn_maps"}, on_picked_change=_picked_pixel)
+    maps = {"before": result.before[channel], "after": result.after[channel], "ratio": result.ratio[channel]}
+    both = np.stack([maps["before"], maps["after"]])
+    ends, signed = (float(both.min()), float(both.max())), bool(both.min() < 0)
+    rest = result.rest_gain if np.isfinite(result.rest_gain) else float(np.nanmax(maps["ratio"], initial=1.0))
+    panels = [
+        Panel(name, name, values, (0.0, rest) if name == "ratio" else ends, _colours(name, signed=signed))
+        for name, values in maps.items()
+    ]
+    title = f"channel {channel} before and after LRN"
+    with st.container(key="lrn_maps"):
+        components.clickable_cells(
+            maps_svg(panels, title=title), pixel, maps, key="lrn_cells", on_pick=_picked_pixel, least=760
+        )
+    components.save_figure("lrn_maps", title, bench.name("maps"))
     st.caption(
-        "Before and after have the same colours; ratio is after / before. Click a pixel to see every channel there, "
-        "below; drag to enlarge all three, double-click to go back."
+        "Before and after have the same colours; ratio is after / before, white where nothing is inhibited. Click a "
+        "pixel, or move it with the arrow keys, to see every channel there, below."
     )
     _profile(bench, channel, pixel)
 
 
+def _colours(name: str, *, signed: bool) -> sheets.Colours:
+    if name == "ratio":
+        return "grey"
+    return "diverging" if signed else "viridis"
+
+
 def _picked_pixel() -> None:
-    if picked := st.session_state.lrn_pick.picked:
-        row, column = picked
-        looking.choose("lrn_row", int(row))
-        looking.choose("lrn_column", int(column))
+    if (picked := components.picked_cell(st.session_state.lrn_cells.picked)) is not None:
+        looking.choose("lrn_row", picked[0])
+        looking.choose("lrn_column", picked[1])
 
 
 def _map_sentence(result: Normalised, channel: int) -> str:

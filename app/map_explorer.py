@@ -169,6 +169,7 @@ def _show_map(
                 overlay=overlay if len(stage.out_shape) == 3 else 0.0,
             ),
             cell,
+            {"map": shown},
             key="map_cells",
             on_pick=picked,
         )  # fmt: skip

@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 
     Values = NDArray[Any]
 
-_MAPS_HEIGHT = 350
 _BAR = {"thickness": 9, "outlinewidth": 0, "nticks": 5, "tickfont": {"size": 11}, "xpad": 4}
 _SHORT = {"y": 1, "yanchor": "top", "lenmode": "pixels", "len": 190}
-_MARK = "#e11d48"  # seen on every colour of the maps
 _LEGEND = {"orientation": "h", "y": 1.0, "yanchor": "top", "yref": "container", "x": 0}
 
 
@@ -92,47 +90,6 @@ def _grid(panels: Sequence[_Panel], rows: int, columns: int, gap: tuple[float, f
             }
         )  # fmt: skip
     return go.Figure({"data": data, "layout": layout})
-
-
-def maps_figure(
-    before: Values, after: Values, ratio: Values, pixel: tuple[int, int], rest: float, palette: Palette
-) -> go.Figure:
-    """One channel before and after in one colour scale, and the ratio of both from 0 to `rest`; zoom is shared.
-
-    `pixel` (row, column) is marked in all three.  A ratio of NaN (0/0) is left blank.
-    """
-    figure = _grid(
-        (
-            _Panel("before", before, 1, "before %{z:.4g}"),
-            _Panel("after", after, 1, "after %{z:.4g}", column=1),
-            _Panel("ratio", ratio, 2, "ratio %{z:.4g}", column=2),
-        ),
-        1,
-        3,
-        (0.02, 0),
-    )
-    marker = {"symbol": "square-open", "size": 13, "color": _MARK, "line": {"width": 3}}
-    figure.add_traces(
-        [
-            go.Scatter(
-                x=[pixel[1]], y=[pixel[0]], mode="markers", marker=marker, hoverinfo="skip", showlegend=False,
-                xaxis=f"x{number}", yaxis=f"y{number}",
-            )
-            for number in ("", "2", "3")
-        ]
-    )  # fmt: skip
-    top = rest if np.isfinite(rest) else float(np.nanmax(ratio)) if np.isfinite(ratio).any() else 1.0
-    figure.update_layout(
-        coloraxis=_scale((before, after)) | {"colorbar": _BAR | _SHORT | {"title": "value", "x": 1.0}},
-        coloraxis2={
-            "colorscale": "Cividis", "cmin": 0, "cmax": top, "colorbar": _BAR | _SHORT | {"title": "ratio", "x": 1.075},
-        },
-        height=_MAPS_HEIGHT,
-        margin={"l": 8, "r": 8, "t": 34, "b": 8},
-        dragmode="zoom",
-    )  # fmt: skip
-    figure.update_annotations(font={"color": palette.text})
-    return figure
 
 
 def _tower_colours(channels: int, towers: int, palette: Palette) -> list[str]:

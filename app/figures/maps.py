@@ -104,6 +104,32 @@ def map_svg(
     return drawn(whole, title, parts)
 
 
+class Panel(NamedTuple):
+    """A map among several: `name` is its area's, `ends` the values at both ends of its colours."""
+
+    name: str
+    heading: str
+    values: Values
+    ends: tuple[float, float]
+    colours: Colours = "viridis"
+
+
+def maps_svg(panels: Sequence[Panel], *, title: str) -> str:
+    """Maps side by side, each with its colour scale and as an area of its own; one cell is marked in all."""
+    parts, left, tall = [], 0.0, 0.0
+    for panel in panels:
+        picture, low, high = _coloured(panel.values, panel.colours, panel.ends)
+        height, width = _fitted(panel.values.shape)
+        parts += [
+            f'<text class="head" x="{left:.1f}" y="15">{escape(panel.heading)}</text>',
+            _image(picture, left, _LINE, width, height),
+            _area(panel.name, left, _LINE, width, height, panel.values.shape, panel.heading),
+            *_scale(left + width + 10, _LINE, height, low, high, panel.colours),
+        ]
+        left, tall = left + width + _BAR, max(tall, height)
+    return drawn((left, _LINE + tall + 4), title, parts)
+
+
 def pictures_svg(pictures: Sequence[tuple[str, Bytes]], *, title: str) -> str:
     """Pictures (h, w, 3) with headings, side by side."""
     parts, left, tall = [], 0.0, 0.0

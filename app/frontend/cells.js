@@ -31,18 +31,30 @@ export default function (component) {
   };
   show();
   if (had) host.querySelector(`[data-area="${had}"]`)?.focus({ preventScroll: true });
+  const under = (event, area) => {
+    const box = area.getBoundingClientRect();
+    const part = (at, start, length, count) => Math.min(Math.max(Math.floor(((at - start) / length) * count), 0), count - 1);
+    return [
+      part(event.clientY, box.top, box.height, area.dataset.rows),
+      part(event.clientX, box.left, box.width, area.dataset.columns),
+    ];
+  };
   host.onclick = (event) => {
     const area = event.target.closest("[data-area]");
     if (!area) return;
-    const box = area.getBoundingClientRect();
-    const part = (at, start, length, count) => Math.floor(((at - start) / length) * count);
-    pick(
-      part(event.clientY, box.top, box.height, area.dataset.rows),
-      part(event.clientX, box.left, box.width, area.dataset.columns),
-      area, 0,
-    );
+    pick(...under(event, area), area, 0);
     area.focus({ preventScroll: true });
   };
+  // The number under the pointer; a screen reader is told the picked one by the area itself.
+  const reading = parentElement.querySelector(".reading");
+  host.onpointermove = (event) => {
+    const area = event.target.closest("[data-area]");
+    if (!area) return host.onpointerleave();
+    const [row, column] = under(event, area);
+    const value = data.values[area.dataset.area]?.[row]?.[column];
+    reading.textContent = `${area.dataset.area}, row ${row}, column ${column}: ${value}`;
+  };
+  host.onpointerleave = () => { reading.textContent = "\u00a0"; };
   host.onkeydown = (event) => {
     const area = event.target.closest("[data-area]");
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];

@@ -91,14 +91,12 @@ def _looked(page: Page, address: str, weights: str) -> dict[str, list[float]]:
     for number in (30, 77):
         tile = page.locator(f"svg.sheet [data-item='{number}']").first
         add("click on a map", _changed(page, tile.click, shown))
-    switch(page, "LRN laboratory", "h1:has-text('LRN')", ".st-key-lrn_maps .main-svg")
+    switch(page, "LRN laboratory", "h1:has-text('LRN')", ".st-key-lrn_maps svg.panels")
     slider = page.locator("input[type='range'][aria-label='n']")
     slider.focus()
-    # The maps are drawn by Plotly: their ratio's picture is another as soon as they are redrawn.
-    ratio = "[...document.querySelectorAll('.st-key-lrn_maps image')].at(-1).getAttribute('href').length + ' ' + "
-    ratio += "[...document.querySelectorAll('.st-key-lrn_maps image')].at(-1).getAttribute('href').slice(-400)"
+    maps = "document.querySelector('.st-key-lrn_maps svg.panels').innerHTML"
     for _ in range(4):
-        add("LRN slider", _changed(page, lambda: page.keyboard.press("ArrowRight"), ratio))
+        add("LRN slider", _changed(page, lambda: page.keyboard.press("ArrowRight"), maps))
     add("switch to kernels", switch(page, "Kernels", *kernels))
     return found
 

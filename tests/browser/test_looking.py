@@ -189,7 +189,7 @@ def many_pictures(tmp_path: Path) -> Path:
 def test_search_for_patches_shows_its_progress_and_can_be_stopped(
     page: Page, address: str, many_pictures: Path
 ) -> None:
-    look(page, address, "kernels?kernel=3")
+    look(page, address, "kernels?layer=conv5&kernel=3")  # to conv5 it takes long enough to be stopped
     page.locator(".st-key-search_data input").fill(str(many_pictures))
     page.locator(".st-key-search_data input").press("Enter")
     page.locator(".st-key-search_count input").fill("6000")
@@ -203,7 +203,7 @@ def test_search_for_patches_shows_its_progress_and_can_be_stopped(
     quiet(page)
     caption = page.locator("text=/The strongest place in each of the/")
     caption.wait_for(timeout=LONG)
-    said = re.search(r"excite it most, of ([\d,]+): the 11×11 pixels", caption.inner_text())
+    said = re.search(r"excite it most, of ([\d,]+): the 163×163 pixels", caption.inner_text())
     assert said
     assert 0 < int(said[1].replace(",", "")) < 6_000
 
@@ -499,14 +499,9 @@ def test_dark_theme_is_dark_and_the_towers_keep_their_colours(page: Page, addres
 
 def test_a_pixel_and_a_slider_of_the_lrn_laboratory(page: Page, address: str) -> None:
     page.goto(f"{address}/lrn?lrn_map=40")
-    page.wait_for_selector(".st-key-lrn_maps .main-svg", timeout=LONG)
+    page.wait_for_selector(".st-key-lrn_maps svg.panels", timeout=LONG)
     quiet(page)
-    # The heat maps are pictures in Plotly's drawing; a click in the middle of the first is its middle value.
-    page.locator(".st-key-lrn_maps").scroll_into_view_if_needed()
-    page.wait_for_timeout(SECOND)  # Plotly is told of the listener a moment after it has drawn
-    box = page.locator(".st-key-lrn_maps .subplot.xy").first.bounding_box()
-    assert box
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.locator(".st-key-lrn_maps [data-area=after]").click()  # in its middle
     page.wait_for_selector("h3:has-text('Every channel at row 15, column 15')", timeout=LONG)
     before = page.locator(".stMarkdown:has-text('of the activity is suppressed')").last.inner_text()
     slider = page.locator("input[type='range'][aria-label='α']")

@@ -17,7 +17,7 @@ from analysis.sheets import COLOURS, colour_table
 from app.figures.classes import class_bars
 from app.figures.histograms import map_histogram
 from app.figures.kernels import fourier_scatter, kernel_figure
-from app.figures.maps import Frame, as_map, map_svg, pictures_svg
+from app.figures.maps import Frame, Panel, as_map, map_svg, maps_svg, pictures_svg
 from app.figures.window import window_svg
 from app.theme import DARK, LIGHT
 
@@ -466,3 +466,19 @@ def test_the_smallest_kernels_are_drawn(side: int) -> None:
     fourier_scatter(kernel_measures(weights), ("all kernels",), LIGHT)
     figure = kernel_figure(photograph(side, side), weights[0], spectrum(weights[0]), None, LIGHT)
     assert np.isfinite(figure.data[1].z).all()
+
+
+def test_maps_side_by_side_are_coloured_between_their_ends_and_what_is_no_number_is_grey() -> None:
+    before, after = np.array([[0.0, 4.0], [8.0, 2.0]]), np.array([[0.0, np.nan], [4.0, 2.0]])
+    svg = maps_svg([Panel("a", "before", before, (0.0, 8.0)), Panel("b", "after <b>", after, (0.0, 8.0))], title="two")
+    first, _, second, _ = (pixels(image) for image in images(svg))
+    table = colour_table("viridis")
+    np.testing.assert_array_equal(first, table[np.array([[0, 128], [255, 64]])])
+    np.testing.assert_array_equal(second[1], table[[128, 64]])  # the same value has the same colour in both
+    assert second[0, 1].tolist() == [128, 128, 128]
+    areas = [rect.attrib for rect in parsed(svg).iter(f"{SVG}rect") if "data-area" in rect.attrib]
+    assert [(area["data-area"], area["data-rows"], area["data-columns"]) for area in areas] == [
+        ("a", "2", "2"),
+        ("b", "2", "2"),
+    ]
+    assert "after &lt;b&gt;" in svg

@@ -28,49 +28,6 @@ def bars(figure: go.Figure) -> list[go.Bar]:
     return [trace for trace in figure.data if isinstance(trace, go.Bar)]
 
 
-def maps_figure(result: lrn.Normalised, channel: int = 3) -> go.Figure:
-    return figures.maps_figure(
-        result.before[channel], result.after[channel], result.ratio[channel], (2, 4), result.rest_gain, LIGHT
-    )
-
-
-def test_before_after_and_ratio_are_drawn_as_they_are_with_row_0_on_top() -> None:
-    result = lrn.normalise(maps(), LAYER)
-    figure = maps_figure(result)
-    for trace, values in zip(heatmaps(figure), (result.before, result.after, result.ratio), strict=True):
-        np.testing.assert_array_equal(trace.z, values[3])
-    for axis in (figure.layout.yaxis, figure.layout.yaxis2, figure.layout.yaxis3):
-        assert tuple(axis.range) == (HEIGHT - 0.5, -0.5)
-
-
-def test_before_and_after_share_their_colours_and_all_share_their_zoom() -> None:
-    result = lrn.normalise(maps(), LAYER)
-    figure = maps_figure(result)
-    assert [trace.coloraxis for trace in heatmaps(figure)] == ["coloraxis", "coloraxis", "coloraxis2"]
-    assert figure.layout.coloraxis.cmin == 0
-    assert figure.layout.coloraxis.cmax == pytest.approx(result.before[3].max())
-    assert figure.layout.coloraxis2.cmax == pytest.approx(2**-0.75)
-    assert figure.layout.xaxis2.matches == figure.layout.xaxis3.matches == "x"
-    assert figure.layout.yaxis2.matches == figure.layout.yaxis3.matches == "y"
-
-
-def test_the_pixel_is_marked_in_every_map() -> None:
-    marks = [trace for trace in maps_figure(lrn.normalise(maps(), LAYER)).data if isinstance(trace, go.Scatter)]
-    assert [(mark.xaxis, mark.x[0], mark.y[0]) for mark in marks] == [("x", 4, 2), ("x2", 4, 2), ("x3", 4, 2)]
-
-
-def test_negative_values_have_zero_in_the_middle_of_the_colours() -> None:
-    axis = maps_figure(lrn.normalise(maps(signed=True), LAYER)).layout.coloraxis
-    assert axis.cmin == -axis.cmax < 0
-
-
-def test_a_denominator_of_0_can_be_drawn() -> None:
-    result = lrn.normalise(torch.zeros(CHANNELS, HEIGHT, WIDTH), LRN(k=0.0))
-    figure = maps_figure(result)
-    assert np.isnan(heatmaps(figure)[2].z).all()
-    assert figure.layout.coloraxis2.cmax == 1
-
-
 def test_the_profile_has_both_bars_its_window_and_the_border() -> None:
     profile = lrn.profile(maps(), LAYER, 1, 2)
     figure = figures.profile_figure(profile, 4, 2, LIGHT)
