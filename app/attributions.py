@@ -10,7 +10,7 @@ import streamlit as st
 from alexnet.errors import UserError
 from analysis import attribution
 from analysis.activations import top_classes
-from app import components, looking, queries
+from app import choices, components, queries
 from app.figures.maps import pictures_svg
 from app.state import literal
 
@@ -37,7 +37,7 @@ METHODS = {
 def show_attribution(chosen: Chosen, picture: Picture, found: Activations, stage: Stage, place: Place) -> None:
     """The choice of method and target, and the result over the picture."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        method = looking.pick("Method", list(METHODS), "method", width=220)
+        method = choices.pick("Method", list(METHODS), "method", width=220)
         target = _target(found, stage, place)
     st.caption(METHODS[method])
     try:
@@ -88,7 +88,7 @@ def _target(found: Activations, stage: Stage, place: Place) -> Target:
         )
     else:
         options[f"value {place.channel} of {stage.name}"] = attribution.Target(stage.name, place.channel)
-    return options[looking.pick("Target", list(options), "target", width=380)]
+    return options[choices.pick("Target", list(options), "target", width=380)]
 
 
 def _result(chosen: Chosen, picture: Picture, method: str, target: Target) -> Attribution:

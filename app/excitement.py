@@ -11,7 +11,7 @@ from PIL import Image
 from alexnet.data.images import UnreadableImageError
 from alexnet.data.sources import BUILT_IN
 from analysis import sheets
-from app import components, looking, queries
+from app import choices, components, queries
 from app.figures.sheets import sheet_svg
 from app.state import literal
 
@@ -38,17 +38,17 @@ def show_exciting(chosen: Chosen, stage: str, channel: int) -> None:
     st.markdown(f"**What excites kernel {channel} most**")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         data = st.text_input(
-            "Pictures", key=looking.keep("search_data", BUILT_IN),
+            "Pictures", key=choices.keep("search_data", BUILT_IN),
             help="built-in, or the path of a folder of pictures, a CIFAR archive or a pack on this machine",
         ).strip()  # fmt: skip
-        looking.note("search_data")
+        choices.note("search_data")
         count = int(
             st.number_input(
-                "At most", 1, _MOST_PICTURES, key=looking.keep("search_count", 500), width=130,
+                "At most", 1, _MOST_PICTURES, key=choices.keep("search_count", 500), width=130,
                 help="So many of them, spread evenly over the set",
             )
         )  # fmt: skip
-        looking.note("search_count")
+        choices.note("search_count")
         wanted = (chosen.key, stage, data, count)
         if running():
             st.button("Stop", on_click=st.session_state.search.stop, icon=":material/stop:")

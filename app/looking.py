@@ -19,11 +19,11 @@ from alexnet.runs import RUNS, explained
 from alexnet.spec import times
 from alexnet.zoo import NETWORKS
 from analysis.kernels import EXPLANATIONS
-from app import queries, state, uploads
+from app import choices, queries, state, uploads
 from app.state import literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from alexnet.checkpoints import Checkpoint
     from alexnet.data.images import Pixels
@@ -122,24 +122,13 @@ def _have(found: Any) -> Any:
     return found
 
 
-def keep(key: str, default: Any) -> str:
-    """Start a widget where it was left, also after a visit to a page that does not show it; returns its key."""
-    st.session_state.setdefault(key, st.session_state.get(f"kept_{key}", default))
-    return key
-
-
-def note(key: str) -> None:
-    """Remember a widget's value for `keep`."""
-    st.session_state[f"kept_{key}"] = st.session_state[key]
-
-
 # --- weights ---------------------------------------------------------------------------------------------------------
 
 
 def _weights() -> Chosen:
     _from_address()
-    source = st.selectbox("From", WEIGHTS, key=keep("weights_from", WEIGHTS[0]), help=_WEIGHTS_HELP)
-    note("weights_from")
+    source = st.selectbox("From", WEIGHTS, key=choices.keep("weights_from", WEIGHTS[0]), help=_WEIGHTS_HELP)
+    choices.note("weights_from")
     device = _device()
     network = pixels = None
     if source == "Random":
@@ -179,7 +168,7 @@ def _from_address() -> None:
             pass
         case "random":
             name, _, seed = rest.partition(":")
-            number = _below(LARGEST_SEED + 1, seed or "0")
+            number = choices.below(LARGEST_SEED + 1, seed or "0")
             if name not in NETWORKS:
                 state.notice(f"there is no network {name[:60]!r}: the weights in the box are shown")
                 return
@@ -200,20 +189,22 @@ def _device() -> str:
     devices = queries.devices()
     if len(devices) == 1:
         return devices[0]
-    device = st.selectbox("Runs on", devices, key=keep("looking_device", devices[0]))
-    note("looking_device")
+    device = st.selectbox("Runs on", devices, key=choices.keep("looking_device", devices[0]))
+    choices.note("looking_device")
     return device
 
 
 def _network() -> str:
-    name = st.selectbox("Network", list(NETWORKS), key=keep("random_network", "alexnet-2012"))
-    note("random_network")
+    name = st.selectbox("Network", list(NETWORKS), key=choices.keep("random_network", "alexnet-2012"))
+    choices.note("random_network")
     return name
 
 
 def _seed() -> int:
-    seed = st.number_input("Seed", 0, LARGEST_SEED, key=keep("random_seed", 0), help="Other numbers, other weights")
-    note("random_seed")
+    seed = st.number_input(
+        "Seed", 0, LARGEST_SEED, key=choices.keep("random_seed", 0), help="Other numbers, other weights"
+    )
+    choices.note("random_seed")
     return int(seed)
 
 
@@ -229,8 +220,10 @@ def _run() -> str:
             state.notice(f"there is no run {asked[:60]!r} with a checkpoint here; the newest is shown")
         st.session_state.pop("weights_run", None)
         st.session_state.pop("kept_weights_run", None)
-    name = st.selectbox("Run", runs, key=keep("weights_run", runs[0]), help=f"From {RUNS.resolve()}, newest first")
-    note("weights_run")
+    name = st.selectbox(
+        "Run", runs, key=choices.keep("weights_run", runs[0]), help=f"From {RUNS.resolve()}, newest first"
+    )
+    choices.note("weights_run")
     return name
 
 
@@ -241,10 +234,10 @@ def _runs() -> list[str]:
 
 def _path() -> str:
     path = st.text_input(
-        "Path on this machine", key=keep("weights_path", ""), placeholder="…/checkpoint.pth",
+        "Path on this machine", key=choices.keep("weights_path", ""), placeholder="…/checkpoint.pth",
         help="A checkpoint file, a run directory, or a folder of .npy files",
     )  # fmt: skip
-    note("weights_path")
+    choices.note("weights_path")
     if not path.strip():
         raise UserError("no file named yet: give the path of a checkpoint on this machine")
     return str(Path(path.strip()).expanduser())
@@ -268,13 +261,13 @@ def _uploaded() -> Path:
 
 def _read_as() -> tuple[str | None, str | None]:
     with st.expander("Read as"):
-        network = st.selectbox("Network", [AUTO, *NETWORKS], key=keep("read_network", AUTO))
+        network = st.selectbox("Network", [AUTO, *NETWORKS], key=choices.keep("read_network", AUTO))
         pixels = st.selectbox(
-            "Pixels it was trained on", [AUTO, *queries.pixel_kinds()], key=keep("read_pixels", AUTO),
+            "Pixels it was trained on", [AUTO, *queries.pixel_kinds()], key=choices.keep("read_pixels", AUTO),
             help="What the network expects where the file does not say",
         )  # fmt: skip
-    note("read_network")
-    note("read_pixels")
+    choices.note("read_network")
+    choices.note("read_pixels")
     return (None if network == AUTO else network), (None if pixels == AUTO else pixels)
 
 
@@ -328,8 +321,8 @@ def _describe(checkpoint: Checkpoint, device: str) -> None:
 
 def _picture() -> Picture:
     _picture_from_address()
-    source = st.selectbox("From", PICTURES, key=keep("picture_from", PICTURES[0]), help=_PICTURES_HELP)
-    note("picture_from")
+    source = st.selectbox("From", PICTURES, key=choices.keep("picture_from", PICTURES[0]), help=_PICTURES_HELP)
+    choices.note("picture_from")
     if source == "Generated":
         number = _number()
         name, pixels = queries.generated(number)
@@ -339,8 +332,10 @@ def _picture() -> Picture:
     elif source == "Camera":
         found = _sent(st.camera_input("Camera", key="picture_camera"), "picture_taken", "take a photograph")
     else:
-        name = st.selectbox("Picture", SAMPLES, key=keep("picture_sample", SAMPLES[0]), format_func=str.capitalize)
-        note("picture_sample")
+        name = st.selectbox(
+            "Picture", SAMPLES, key=choices.keep("picture_sample", SAMPLES[0]), format_func=str.capitalize
+        )
+        choices.note("picture_sample")
         found = _made(name, name, queries.sample(name))
     st.image(_thumbnail(found.pixels), caption=found.name)
     return found
@@ -369,7 +364,7 @@ def _picture_from_address() -> None:
         return
     if kind in SAMPLES:
         st.session_state.kept_picture_sample = kind
-    elif kind == "generated" and (number := _below(queries.GENERATED, text)) is not None:
+    elif kind == "generated" and (number := choices.below(queries.GENERATED, text)) is not None:
         st.session_state.kept_picture_from, st.session_state.kept_picture_number = "Generated", number
     else:
         known = ", ".join(SAMPLES)
@@ -377,8 +372,8 @@ def _picture_from_address() -> None:
 
 
 def _number() -> int:
-    number = st.number_input("Number", 0, queries.GENERATED - 1, key=keep("picture_number", 0))
-    note("picture_number")
+    number = st.number_input("Number", 0, queries.GENERATED - 1, key=choices.keep("picture_number", 0))
+    choices.note("picture_number")
     return int(number)
 
 
@@ -397,54 +392,3 @@ def _sent(file: Any, key: str, what: str) -> Picture:
         raise UserError(f"no picture yet: {what} in the sidebar")
     name, digest, data = st.session_state[key]
     return Picture(name, digest, queries.decoded(name, data))
-
-
-# --- choices that depend on what is looked at ------------------------------------------------------------------------
-
-
-def pick(label: str, options: Sequence[str], name: str, *, default: str | None = None, **how: Any) -> str:
-    """One of some options, which stands in the page's address under `name` and stays over a visit elsewhere.
-
-    Unlike a widget bound to the address, its options may change with the weights: what is no option then falls back to
-    `default`, or to the first.  ``widget`` is the Streamlit function, a selectbox if not given.
-    """
-    widget = how.pop("widget", st.selectbox)
-    key = f"pick_{name}"
-    asked = st.query_params.get(name)
-    if asked is not None and asked not in options and f"kept_{key}" not in st.session_state:
-        st.warning(literal(f"There is no {label.lower()} {asked[:60]!r} here: {default or options[0]} is shown."))
-    wanted = (st.session_state.get(key), st.session_state.get(f"kept_{key}"), st.query_params.get(name), default)
-    st.session_state[key] = next((option for option in wanted if option in options), options[0])
-    found: str = widget(label, options, key=key, **how) or st.session_state[key] or options[0]
-    st.session_state[f"kept_{key}"] = found
-    st.query_params[name] = found
-    return found
-
-
-def place(name: str, count: int, default: int = 0) -> int:
-    """A number from 0 below `count` that the address says and clicks change (`choose`), like a kernel's.
-
-    Until one is chosen it is the default, which may change with what is shown, and the address says nothing of it.
-    """
-    asked = st.session_state.get(f"kept_{name}", st.query_params.get(name))
-    number = _below(count, str(asked))
-    if number is None:
-        if name in st.query_params and f"kept_{name}" not in st.session_state:
-            told = st.query_params[name][:60]
-            st.warning(literal(f"{name} is a number from 0 to {count - 1:,} here; got {told!r}."))
-        st.query_params.pop(name, None)
-        return default
-    st.query_params[name] = str(number)
-    choose(name, number)  # what an address said stays over a visit elsewhere, too
-    return number
-
-
-def _below(limit: int, text: str) -> int | None:
-    """The number from 0 below `limit` that a text says, if it says one; nothing on a page has ten digits."""
-    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else limit
-    return number if number < limit else None
-
-
-def choose(name: str, number: int) -> None:
-    """Make this number the one that `place` gives."""
-    st.session_state[f"kept_{name}"] = number

@@ -13,7 +13,7 @@ from alexnet.spec import times
 from analysis import lrn, lrn_cost, lrn_limits, lrn_tables, sheets
 from analysis.formats import percent, write
 from analysis.kernels import tower_names
-from app import components, exports, looking, theme
+from app import choices, components, exports, theme
 from app.figures import lrn as figures
 from app.figures.maps import Panel, maps_svg
 from app.figures.sheets import sheet_svg
@@ -113,8 +113,8 @@ def _colours(name: str, *, signed: bool) -> sheets.Colours:
 
 def _picked_pixel() -> None:
     if (picked := components.picked_cell(st.session_state.lrn_cells.picked)) is not None:
-        looking.choose("lrn_row", picked[0])
-        looking.choose("lrn_column", picked[1])
+        choices.choose("lrn_row", picked[0])
+        choices.choose("lrn_column", picked[1])
 
 
 def _map_sentence(result: Normalised, channel: int) -> str:
@@ -177,7 +177,7 @@ def all_maps(bench: Bench) -> None:
     """Every channel before and after, as two sheets in the same colours."""
     with st.container(horizontal=True):
         channel = bench.channel()
-        alike = looking.pick("Colours", ["each map its own", "all alike"], "lrn_colours", widget=st.segmented_control)
+        alike = choices.pick("Colours", ["each map its own", "all alike"], "lrn_colours", widget=st.segmented_control)
     result, (count, height, width) = bench.result, bench.place.shape
     step = -(-max(height, width) // _SHEET_SIDE)
     before, after = (values[:, ::step, ::step] for values in (result.before, result.after))
@@ -219,7 +219,7 @@ def all_maps(bench: Bench) -> None:
 
 def _picked_map(key: str) -> None:
     if (picked := st.session_state[key].picked) is not None:
-        looking.choose("lrn_map", int(picked))
+        choices.choose("lrn_map", int(picked))
 
 
 def suppressed(bench: Bench) -> None:

@@ -10,7 +10,7 @@ import streamlit as st
 
 from alexnet.spec import LRN
 from analysis.lrn import SETTINGS, alpha_text, settings_text
-from app import looking
+from app import choices
 from app.state import literal
 
 if TYPE_CHECKING:
@@ -201,8 +201,8 @@ def _show_notices() -> None:
 def number(label: str, name: str, count: int, default: int) -> int:
     """A box for a number from 0 below `count` that stands in the address and that clicks elsewhere change, too."""
     key = f"box_{name}"
-    st.session_state[key] = looking.place(name, count, default)
+    st.session_state[key] = choices.place(name, count, default)
     found = st.number_input(
-        label, 0, count - 1, key=key, width=150, on_change=lambda: looking.choose(name, st.session_state[key])
+        label, 0, count - 1, key=key, width=150, on_change=lambda: choices.choose(name, st.session_state[key])
     )
     return int(found)

@@ -10,7 +10,7 @@ import streamlit as st
 from alexnet.spec import times
 from analysis import activations, sheets
 from analysis.kernels import tower_names
-from app import components, looking, queries, theme
+from app import choices, components, queries, theme
 from app.figures.histograms import map_histogram
 from app.figures.maps import Frame, as_map, map_svg
 from app.figures.sheets import sheet_svg
@@ -46,16 +46,16 @@ class Place:
 def explorer(chosen: Chosen, picture: Picture, found: Activations) -> tuple[Stage, Place]:
     """The sheet and the map at large; returns the stage and the value that are picked."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = looking.pick("Stage", [stage.name for stage in found.stages], "stage_seen", width=150)
+        name = choices.pick("Stage", [stage.name for stage in found.stages], "stage_seen", width=150)
         stage = found.stage(name)
-        sort = SORTS[looking.pick("Sort by", list(SORTS), "maps_sort", width=130, help=_SORT_HELP)]
-        scaling = SCALINGS[looking.pick("Scale", list(SCALINGS), "maps_scale", width=130, help=_SCALE_HELP)]
-        colours = COLOURS[looking.pick("Colours", list(COLOURS), "maps_colours", width=150)]
+        sort = SORTS[choices.pick("Sort by", list(SORTS), "maps_sort", width=130, help=_SORT_HELP)]
+        scaling = SCALINGS[choices.pick("Scale", list(SCALINGS), "maps_scale", width=130, help=_SCALE_HELP)]
+        colours = COLOURS[choices.pick("Colours", list(COLOURS), "maps_colours", width=150)]
         overlay = st.slider(
-            "Overlay", 0, 100, key=looking.keep("overlay", 0), format="%d%%", width=160,
+            "Overlay", 0, 100, key=choices.keep("overlay", 0), format="%d%%", width=160,
             help="How strongly the map is laid over the picture below it",
         )  # fmt: skip
-        looking.note("overlay")
+        choices.note("overlay")
     values = found.values[name].numpy()
     place = _place(stage, values)
     beside = st.container(horizontal=True, gap="medium")
@@ -78,11 +78,11 @@ _SCALE_HELP = (
 def _place(stage: Stage, values: NDArray[np.float32]) -> Place:
     """The value that was picked, as far as this stage has it; the greatest of all until one is picked."""
     if len(stage.out_shape) == 1:
-        return Place((looking.place("value", len(values), int(values.argmax())),))
+        return Place((choices.place("value", len(values), int(values.argmax())),))
     channels, rows, columns = stage.out_shape
-    channel = looking.place("map", channels, int(values.max(axis=(1, 2)).argmax()))
+    channel = choices.place("map", channels, int(values.max(axis=(1, 2)).argmax()))
     row, column = divmod(int(values[channel].argmax()), columns)
-    return Place((channel, looking.place("row", rows, row), looking.place("column", columns, column)))
+    return Place((channel, choices.place("row", rows, row), choices.place("column", columns, column)))
 
 
 def _show_sheet(
@@ -153,7 +153,7 @@ def _show_map(
 
         def picked() -> None:
             if (at := components.picked_cell(st.session_state.map_cells.picked)) is not None:
-                looking.choose("value", min(at[0] * columns + at[1], count - 1))
+                choices.choose("value", min(at[0] * columns + at[1], count - 1))
 
     value = float(shown[cell])
     field = activations.field_of(found.network, stage.name, place.index[1:] or place.index)
@@ -212,10 +212,10 @@ def _where(stage: Stage, place: Place, name: str) -> str:
 def _picked_map() -> None:
     picked: Any = st.session_state.map_sheet.picked
     if picked is not None:
-        looking.choose("map", int(picked))
+        choices.choose("map", int(picked))
 
 
 def _picked_cell() -> None:
     if (at := components.picked_cell(st.session_state.map_cells.picked)) is not None:
-        looking.choose("row", at[0])
-        looking.choose("column", at[1])
+        choices.choose("row", at[0])
+        choices.choose("column", at[1])

@@ -8,7 +8,7 @@ import streamlit as st
 
 from analysis import arithmetic
 from analysis.activations import class_name, why_no_classes
-from app import components, exports, looking
+from app import choices, components, exports
 from app.figures.window import window_svg
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _show_window(working: arithmetic.ConvolutionSum) -> None:
     channels = len(working.window)
     names = [_channel(working, index) for index in range(channels)]
     default = names[working.strongest_channel]
-    name = looking.pick(
+    name = choices.pick(
         "Channel of the input", names, "window_channel", default=default, width=260,
         help="The one whose products add up to most is shown first",
     )  # fmt: skip

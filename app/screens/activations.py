@@ -8,7 +8,7 @@ import streamlit as st
 
 from alexnet.spec import times
 from analysis import activations
-from app import exports, looking, queries, theme
+from app import choices, exports, looking, queries, theme
 from app.attributions import show_attribution
 from app.figures.classes import class_bars
 from app.map_explorer import explorer
@@ -75,7 +75,7 @@ def _inside(chosen: Chosen, picture: Picture, found: activations.Activations) ->
     """The maps, and what is below them for the value picked; a click redraws these and nothing else."""
     stage, place = explorer(chosen, picture, found)
     label = f"{chosen.label}-{picture.name}"
-    view = looking.pick("Below", VIEWS, "below", widget=st.segmented_control, required=True)
+    view = choices.pick("Below", VIEWS, "below", widget=st.segmented_control, required=True)
     if view == "One value":
         show_value(chosen, found, stage, place)
     elif view == "Every stage":

@@ -8,7 +8,7 @@ import streamlit as st
 
 from alexnet.spec import times
 from analysis import kernels, sheets
-from app import components, excitement, exports, looking, queries, theme
+from app import choices, components, excitement, exports, looking, queries, theme
 from app.figures.kernels import fourier_scatter
 from app.figures.sheets import sheet_svg
 from app.kernel_detail import show_kernel
@@ -40,12 +40,12 @@ def _explorer(chosen: Chosen, stage: Stage, *, searching: bool) -> None:
     found = queries.kernels(chosen, layer)
     weights, measured, names = found.weights, found.kernels, found.names
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        sort = SORTS[looking.pick("Sort by", list(SORTS), "sort", width=170, help=_sort_help())]
+        sort = SORTS[choices.pick("Sort by", list(SORTS), "sort", width=170, help=_sort_help())]
         channels: sheets.Channels = "pattern"
         if weights.shape[1] == 3:
-            channels = CHANNELS[looking.pick("Show", list(CHANNELS), "channels", width=130)]
+            channels = CHANNELS[choices.pick("Show", list(CHANNELS), "channels", width=130)]
         scaling = SCALINGS[
-            looking.pick(
+            choices.pick(
                 "Scale", list(SCALINGS), "scaling", width=150,
                 help="Zero is mid-grey. Each kernel: its largest weight is black or white. All alike: the layer's is.",
             )
@@ -56,7 +56,7 @@ def _explorer(chosen: Chosen, stage: Stage, *, searching: bool) -> None:
         weights.shape[2:],
     )
     tiles = queries.kernel_tiles(chosen, layer, scaling, channels)
-    number = looking.place("kernel", len(weights))
+    number = choices.place("kernel", len(weights))
     beside = st.container(horizontal=True, gap="medium")
     with beside.container(key="wide_kernels"):
         svg = sheet_svg(
@@ -96,7 +96,7 @@ def _sort_help() -> str:
 
 def _picked() -> None:
     if (picked := st.session_state.kernel_sheet.picked) is not None:
-        looking.choose("kernel", int(picked))
+        choices.choose("kernel", int(picked))
 
 
 def _page() -> None:
@@ -107,7 +107,7 @@ def _page() -> None:
     if not layers:
         st.error(f"These weights hold no convolution of {network.name}, so there are no kernels to show.")
         st.stop()
-    layer = looking.pick("Layer", layers, "layer", widget=st.segmented_control, required=True)
+    layer = choices.pick("Layer", layers, "layer", widget=st.segmented_control, required=True)
     stage = next(stage for stage in network.stages() if stage.name == layer)
     found = queries.kernels(chosen, layer)
     weights, names = found.weights, found.names

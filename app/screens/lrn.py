@@ -10,7 +10,7 @@ import streamlit as st
 from alexnet.spec import times
 from analysis import lrn
 from analysis.formats import percent
-from app import looking, lrn_sections, queries
+from app import choices, looking, lrn_sections, queries
 from app.lrn_settings import controls
 from app.state import literal
 
@@ -64,7 +64,7 @@ def _laboratory(chosen: Chosen, place: Place, seen: Activations) -> None:
             effect += f" {result.undefined:,} values have a denominator of 0 and are shown as 0."
     reach = "inside each tower" if layer.groups > 1 else "across all channels"
     st.markdown(f"{_formula(layer)}, over {min(layer.size, place.shape[0])} channels, {reach}. {effect}")
-    section = looking.pick(
+    section = choices.pick(
         "Section", list(SECTIONS), "section", widget=st.segmented_control, required=True, label_visibility="collapsed"
     )
     SECTIONS[section](lrn_sections.Bench(chosen, place, layer, seen, before, result))
@@ -100,7 +100,7 @@ def _page() -> None:
             icon=":material/error:",
         )
         st.stop()
-    name = looking.pick("Stage", list(places), "lrn_stage", widget=st.segmented_control, required=True)
+    name = choices.pick("Stage", list(places), "lrn_stage", widget=st.segmented_control, required=True)
     place, seen = places[name], looking.computed(lambda: queries.activations(chosen, picture))
     st.markdown(_about(place))
     _laboratory(chosen, place, seen)
