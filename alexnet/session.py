@@ -303,6 +303,7 @@ class Session:
             raise
         state: State = "failed"
         message = "ended by an error in the program"
+        began = True
         try:
             with self._signals(), self._explained():
                 state, message = self._trained(recorder), ""
@@ -311,10 +312,13 @@ class Session:
             raise
         except KeyboardInterrupt:
             state, message = "stopped", "interrupted at once; the last checkpoint is whole"
-            raise KeyboardInterrupt(f"; go on with --resume {self.run_directory.path}") from None
+            began = self.trainer.step > 0 or not self.created  # before the first step there is nothing to go on with
+            raise KeyboardInterrupt(f"; go on with --resume {self.run_directory.path}" if began else "") from None
         finally:
             recorder.close(state, message)
             self.run_directory.release()
+            if not began:
+                self.run_directory.discard()
         return state
 
     @contextlib.contextmanager

@@ -51,7 +51,7 @@ def show_exciting(chosen: Chosen, stage: str, channel: int) -> None:
         choices.note("search_count")
         wanted = (chosen.key, stage, data, count)
         if running():
-            st.button("Stop", on_click=st.session_state.search.stop, icon=":material/stop:")
+            st.button("Stop", key="search_stop", on_click=st.session_state.search.stop, icon=":material/stop:")
         elif st.button("Look through them", disabled=not data, icon=":material/search:"):
             st.session_state.search_of = wanted
             st.session_state.search = _started(chosen, stage, data, count)
