@@ -74,10 +74,15 @@ class Viewer:
         """
         values = images.to(self.device)
         for stage in self.stages:
-            values = (
-                values.softmax(1) if isinstance(stage.layer, Softmax) else self.model.get_submodule(stage.name)(values)
-            )
+            values = self.through(stage, values)
             yield stage, values
+
+    def through(self, stage: Stage, values: Tensor) -> Tensor:
+        """What one of the stages makes of a batch of values that reach it."""
+        if isinstance(stage.layer, Softmax):
+            return values.softmax(1)
+        result: Tensor = self.model.get_submodule(stage.name)(values)
+        return result
 
 
 def looked_at(preprocessing: Preprocessing, picture: Pixels) -> tuple[Pixels, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -318,8 +318,13 @@ def stage_table(found: Activations) -> Table:
 def npy(found: Activations, stage: str) -> bytes:
     """One stage's values as a ``.npy`` file, float32."""
     found.stage(stage)
+    return npy_bytes(found.values[stage].numpy())
+
+
+def npy_bytes(values: NDArray[Any]) -> bytes:
+    """An array as a ``.npy`` file."""
     file = io.BytesIO()
-    np.save(file, found.values[stage].numpy())
+    np.save(file, values)
     return file.getvalue()
 
 
@@ -346,7 +351,7 @@ def maps_picture(found: Activations, name: str) -> Image.Image:
     maps = found.values[name]
     signed = bool((maps < 0).any())
     orders = by_strength(maps, stage.towers)
-    names = tower_names(stage.towers, found.network.gpus)
+    names = tower_names(stage.towers, found.network.gpus, "maps")
     sheet = Sheet(tower_groups([order.tolist() for order in orders], names), MAPS_IN_A_ROW, stage.out_shape[1:])
     channels, height, width = stage.out_shape
     colours = "Blue is negative, red positive." if signed else "Dark is the least value of a map, light its greatest."

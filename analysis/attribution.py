@@ -195,13 +195,7 @@ def _between(
     names = [stage.name for stage in viewer.stages]
     first = names.index(behind) + 1 if behind is not None else 0
     for stage in viewer.stages[first : names.index(upto) + 1]:
-        match stage.layer:
-            case ReLU():
-                values = relu(values)
-            case Softmax():
-                values = values.softmax(1)
-            case _:
-                values = viewer.model.get_submodule(stage.name)(values)
+        values = relu(values) if isinstance(stage.layer, ReLU) else viewer.through(stage, values)
     return values
 
 

@@ -283,10 +283,13 @@ def order(kernels: Sequence[KernelMeasures], by: Measure = "index") -> tuple[tup
 # --- in words --------------------------------------------------------------------------------------------------------
 
 
-def tower_names(towers: int, gpus: int = 1) -> tuple[str, ...]:
-    """What the parts of a layer are called: ``GPU 1`` where the source had that many, else ``tower 1``."""
+def tower_names(towers: int, gpus: int = 1, what: str = "kernels") -> tuple[str, ...]:
+    """What the parts of a layer's kernels or maps are called: ``GPU 1`` where the source had that many, or ``tower 1``.
+
+    One tower alone is ``all kernels``, or all of `what` it is.
+    """
     if towers == 1:
-        return ("all kernels",)
+        return (f"all {what}",)
     return tuple(f"{'GPU' if gpus > 1 else 'tower'} {tower + 1}" for tower in range(towers))
 
 

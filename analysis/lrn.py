@@ -171,8 +171,7 @@ def normalise(a: Tensor, layer: LRN) -> Normalised:
     """
     values = three_axes(a)
     ratio = scale_of(values, layer).pow(-layer.beta)
-    undefined = ~ratio.isfinite()
-    after = torch.where(undefined, torch.zeros(()), values * ratio)
+    after, undefined = _applied(values, ratio), ~ratio.isfinite()
     count = int(undefined.sum())
     if count:
         ratio = ratio.masked_fill(undefined, torch.nan)
@@ -198,7 +197,11 @@ def window_energy(a: Tensor, layer: LRN) -> Tensor:
 
 def normalised(a: Tensor, layer: LRN) -> Tensor:
     """b alone, as a tensor; 0 where the denominator is 0."""
-    ratio = scale_of(a, layer).pow(-layer.beta)
+    return _applied(a, scale_of(a, layer).pow(-layer.beta))
+
+
+def _applied(a: Tensor, ratio: Tensor) -> Tensor:
+    """a times the ratio, and 0 where that is infinite."""
     return torch.where(ratio.isfinite(), a * ratio, torch.zeros(()))
 
 

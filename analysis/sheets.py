@@ -117,7 +117,12 @@ def map_tiles(maps: Values, scaling: MapScaling = "map", colours: Colours = "vir
     values = np.asarray(maps, np.float32)
     axes = (1, 2) if scaling == "map" else None
     low, high = scale_ends(values.min(axis=axes, keepdims=True), values.max(axis=axes, keepdims=True), colours)
-    share = (values - low) / np.where(high > low, high - low, 1)
+    return coloured(values, low, high, colours)
+
+
+def coloured(values: Values, low: Values | float, high: Values | float, colours: Colours) -> Tiles:
+    """Values of any shape as colours, (…, 3): the scale reaches from `low` to `high`, and its ends go on beyond."""
+    share = np.clip((values - low) / np.where(np.greater(high, low), np.subtract(high, low), 1), 0, 1)
     return colour_table(colours)[np.rint(255 * share).astype(np.uint8)]
 
 
@@ -231,6 +236,12 @@ class Sheet:
 
     def _height(self, rows: int) -> int:
         return self.heading + max(rows * (self.tile[0] + self.gap) - self.gap, 0)
+
+
+def tower_blocks(count: int, towers: int) -> tuple[range, ...]:
+    """The numbers of each tower's tiles, in order."""
+    width = count // towers
+    return tuple(range(first, first + width) for first in range(0, width * towers, width))
 
 
 def tower_groups(orders: Sequence[Sequence[int]], names: Sequence[str]) -> tuple[Group, ...]:
