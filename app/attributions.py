@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import streamlit as st
 
 from alexnet.errors import UserError
 from analysis import attribution
 from analysis.activations import top_classes
-from app import choices, components, queries
+from analysis.sheets import map_tiles
+from app import choices, components, exports, queries
 from app.figures.maps import pictures_svg
 from app.state import literal
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from alexnet.spec import Stage
@@ -59,18 +60,15 @@ def show_attribution(chosen: Chosen, picture: Picture, found: Activations, stage
     name = f"{chosen.label}-{picture.name}-{method.lower().replace(' ', '-')}"
     with st.container(horizontal=True, vertical_alignment="center"):
         components.save_figure("attribution_figure", method, name)
-        st.download_button(
-            ".npy", data=lambda: queries.npy(result.values), file_name=f"{name}.npy", key="save_attribution",
-            mime="application/octet-stream", on_click="ignore", help="The values themselves, float32",
-        )  # fmt: skip
+        exports.save_npy(lambda: result.values, name, "save_attribution", "The values themselves, float32")
 
 
 def _grey(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Values as computed: black is 0 and white the greatest, or grey is 0 where some are negative."""
     if values.min() < 0:
-        return attribution.signed_picture(np.repeat(values[None], 3, axis=0))
-    share = values / values.max() if values.max() > 0 else values
-    return np.repeat(np.rint(255 * share).astype(np.uint8)[:, :, None], 3, axis=2)
+        return attribution.signed_picture(values)
+    grey: NDArray[np.uint8] = map_tiles(values[None], colours="grey")[0]
+    return grey
 
 
 def _target(found: Activations, stage: Stage, place: Place) -> Target:

@@ -13,18 +13,15 @@ import streamlit as st
 from app.state import literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
-def keep(key: str, default: Any) -> str:
-    """Start a widget where it was left, also after a visit to a page that does not show it; returns its key."""
+def kept(widget: Callable[..., Any], label: str, *options: Any, key: str, default: Any, **how: Any) -> Any:
+    """What a widget says, which starts where it was left, also after a visit to a page that does not show it."""
     st.session_state.setdefault(key, st.session_state.get(f"kept_{key}", default))
-    return key
-
-
-def note(key: str) -> None:
-    """Remember a widget's value for `keep`."""
+    value = widget(label, *options, key=key, **how)
     st.session_state[f"kept_{key}"] = st.session_state[key]
+    return value
 
 
 def pick(label: str, options: Sequence[str], name: str, *, default: str | None = None, **how: Any) -> str:

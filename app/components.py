@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from analysis.formats import number_text
+from app import theme
+from app.figures.sheets import WIDTH, sheet_svg
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import plotly.graph_objects as go
     from numpy.typing import NDArray
+
+    from analysis.sheets import Sheet, Tiles
+    from app.theme import Palette
 
     Values = NDArray[Any]
 
@@ -70,6 +76,32 @@ def clickable_drawing(
     return str(picked) if picked else None
 
 
+def clickable_sheet(
+    tiles: Tiles,
+    sheet: Sheet,
+    labels: Sequence[str],
+    *,
+    title: str,
+    key: str,
+    selected: int | None = None,
+    on_pick: Callable[[], None] = lambda: None,
+    least: int = 520,
+    width: int = WIDTH,
+) -> None:
+    """A sheet of kernels, maps or patches: its tiles are the items of a `clickable_drawing`.
+
+    `width` is the drawing's in its own units, as in `sheet_svg`.
+    """
+    clickable_drawing(
+        sheet_svg(tiles, sheet, labels, title=title, width=width),
+        [str(place.item) for place in sheet.places()],
+        None if selected is None else str(selected),
+        key=key,
+        on_pick=on_pick,
+        least=least,
+    )
+
+
 def drawing(svg: str, *, key: str, least: int = 320) -> None:
     """Show an SVG of our own in which nothing can be picked; `st.html` would take embedded pictures out."""
     clickable_drawing(svg, (), None, key=key, on_pick=lambda: None, least=least)
@@ -108,6 +140,16 @@ def picked_cell(picked: Any) -> tuple[int, int] | None:
         return None
     row, _, column = str(picked).partition(",")
     return int(row), int(column)
+
+
+def palette() -> Palette:
+    """The colours of the theme that the reader has."""
+    return theme.palette(st.context.theme.type)
+
+
+def chart(figure: go.Figure, *, key: str, alt: str) -> None:
+    """A chart of Plotly's without its own row of tools; `alt` is what a screen reader is told."""
+    st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt)
 
 
 def save_figure(target: str, title: str, name: str) -> None:

@@ -12,7 +12,6 @@ from alexnet.data.images import UnreadableImageError
 from alexnet.data.sources import BUILT_IN
 from analysis import sheets
 from app import choices, components, queries
-from app.figures.sheets import sheet_svg
 from app.state import literal
 
 if TYPE_CHECKING:
@@ -37,18 +36,16 @@ def show_exciting(chosen: Chosen, stage: str, channel: int) -> None:
     """The controls of the search, and what it has found for this channel so far."""
     st.markdown(f"**What excites kernel {channel} most**")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        data = st.text_input(
-            "Pictures", key=choices.keep("search_data", BUILT_IN),
+        data: str = choices.kept(
+            st.text_input, "Pictures", key="search_data", default=BUILT_IN,
             help="built-in, or the path of a folder of pictures, a CIFAR archive or a pack on this machine",
         ).strip()  # fmt: skip
-        choices.note("search_data")
         count = int(
-            st.number_input(
-                "At most", 1, _MOST_PICTURES, key=choices.keep("search_count", 500), width=130,
+            choices.kept(
+                st.number_input, "At most", 1, _MOST_PICTURES, key="search_count", default=500, width=130,
                 help="So many of them, spread evenly over the set",
             )
         )  # fmt: skip
-        choices.note("search_count")
         wanted = (chosen.key, stage, data, count)
         if running():
             st.button("Stop", key="search_stop", on_click=st.session_state.search.stop, icon=":material/stop:")
@@ -57,7 +54,7 @@ def show_exciting(chosen: Chosen, stage: str, channel: int) -> None:
             st.session_state.search = _started(chosen, stage, data, count)
             st.rerun()
     if st.session_state.get("search_of", (None, None))[:2] == wanted[:2]:
-        _show_found(st.session_state.search, chosen, stage, channel)
+        _show_found(st.session_state.search, st.session_state.search_of[2], chosen, stage, channel)
     elif running():
         st.caption(f"Looking through pictures for {st.session_state.search_of[1]}.")
 
@@ -70,7 +67,7 @@ def _started(chosen: Chosen, stage: str, data: str, count: int) -> Scan[tuple[So
     return found
 
 
-def _show_found(search: Scan[tuple[Source, Exciting]], chosen: Chosen, stage: str, channel: int) -> None:
+def _show_found(search: Scan[tuple[Source, Exciting]], data: str, chosen: Chosen, stage: str, channel: int) -> None:
     if search.trouble:
         st.error(literal(search.trouble), icon=":material/error:")
         return
@@ -83,16 +80,17 @@ def _show_found(search: Scan[tuple[Source, Exciting]], chosen: Chosen, stage: st
     patches = found.patches(channel)
     if not patches:
         return
-    tiles = np.stack([_tile(chosen, source, patch) for patch in patches])
+    tiles = np.stack([_tile(chosen, data, patch, source) for patch in patches])
     sheet = sheets.Sheet((sheets.Group("", tuple(range(len(tiles)))),), len(tiles), tiles.shape[1:3], gap=2)
     labels = [f"{source.name(patch.picture)}: {patch.value:.4g} at {patch.row}, {patch.column}" for patch in patches]
     with st.container(key="exciting_patches"):
-        components.clickable_drawing(
-            sheet_svg(tiles, sheet, labels, title=f"Patches that excite kernel {channel} of {stage} most", width=700),
-            list(map(str, range(len(tiles)))),
-            None,
+        components.clickable_sheet(
+            tiles,
+            sheet,
+            labels,
+            title=f"Patches that excite kernel {channel} of {stage} most",
             key="patch_sheet",
-            on_pick=lambda: None,
+            width=700,
             least=300,
         )
     components.save_figure(
@@ -110,8 +108,8 @@ def _show_found(search: Scan[tuple[Source, Exciting]], chosen: Chosen, stage: st
 
 
 @st.cache_data(max_entries=512, show_spinner=False, hash_funcs=queries.KEYS)
-def _tile(chosen: Chosen, _source: Source, patch: Patch) -> NDArray[np.uint8]:
-    """What a patch sees, as a square small enough for the sheet."""
+def _tile(chosen: Chosen, data: str, patch: Patch, _source: Source) -> NDArray[np.uint8]:  # noqa: ARG001
+    """What a patch sees in a picture of these data, as a square small enough for the sheet."""
     from analysis.patches import OUTSIDE, crop_of, patch_image  # noqa: PLC0415 - torch
 
     try:

@@ -11,6 +11,9 @@ from analysis import formats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
+
+    from numpy.typing import NDArray
 
     from analysis.formats import Format, Table, Value
 
@@ -41,6 +44,20 @@ def download_buttons(table: Table, name: str, key: str, *, json: Callable[[], st
             on_click="ignore",
             width="stretch",
         )
+
+
+def save_npy(values: Callable[[], NDArray[Any]], name: str, key: str, about: str) -> None:
+    """A button that downloads an array as a ``.npy`` file; `about` says what it holds."""
+
+    def data() -> bytes:
+        from analysis.activations import npy_bytes  # noqa: PLC0415 - torch, which other pages do not need
+
+        return npy_bytes(values())
+
+    st.download_button(
+        ".npy", data=data, file_name=f"{name}.npy", mime="application/octet-stream", on_click="ignore", key=key,
+        help=about,
+    )  # fmt: skip
 
 
 def show_table(

@@ -10,9 +10,8 @@ from alexnet.errors import UserError
 from alexnet.spec import times
 from analysis import kernels, sheets
 from analysis.formats import number_text
-from app import components, looking, queries, theme
+from app import components, exports, looking, queries
 from app.figures.kernels import kernel_figure
-from app.figures.sheets import sheet_svg
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,19 +36,15 @@ def show_kernel(
     st.subheader(f"{stage.name} · kernel {number} · {names[measured.tower]}")
     st.markdown(_numbers(measured, bias))
     response = _response(chosen, stage.name, number)
-    st.plotly_chart(
-        kernel_figure(tile, weights, kernels.spectrum(weights), response, theme.palette(st.context.theme.type)),
+    components.chart(
+        kernel_figure(tile, weights, kernels.spectrum(weights), response, components.palette()),
         key="kernel_figure",
-        config={"displayModeBar": False},
         alt=f"Weights, spectrum and response of kernel {number}",
     )
     name = f"{chosen.label}-{stage.name}-{number}"
     with st.container(horizontal=True, vertical_alignment="center"):
         components.save_figure("kernel_figure", f"kernel {number} of {stage.name}", name)
-        st.download_button(
-            ".npy", data=lambda: queries.npy(weights), file_name=f"{name}.npy", mime="application/octet-stream",
-            on_click="ignore", key="save_kernel", help=f"Its weights, {times(weights.shape)} float32",
-        )  # fmt: skip
+        exports.save_npy(lambda: weights, name, "save_kernel", f"Its weights, {times(weights.shape)} float32")
     if len(weights) != 3:
         _show_slices(chosen, stage, number)
 
@@ -93,21 +88,13 @@ def _show_slices(chosen: Chosen, stage: Stage, number: int) -> None:
     )
     strongest = float(abs(weights).max())
     with st.container(key="kernel_slices"):
-        components.clickable_drawing(
-            sheet_svg(
-                tiles,
-                sheet,
-                [
-                    f"on map {first + index}: norm {float((one**2).sum()) ** 0.5:.3f}"
-                    for index, one in enumerate(weights)
-                ],
-                title=f"Kernel {number} of {stage.name} by input map",
-                width=420,
-            ),
-            [str(index) for index in range(inputs)],
-            None,
+        components.clickable_sheet(
+            tiles,
+            sheet,
+            [f"on map {first + index}: norm {float((one**2).sum()) ** 0.5:.3f}" for index, one in enumerate(weights)],
+            title=f"Kernel {number} of {stage.name} by input map",
             key="slice_sheet",
-            on_pick=lambda: None,
+            width=420,
             least=260,
         )
     st.caption(f"Mid-grey is 0, white +{strongest:.3f}, black −{strongest:.3f}.")

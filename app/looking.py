@@ -127,8 +127,7 @@ def _have(found: Any) -> Any:
 
 def _weights() -> Chosen:
     _from_address()
-    source = st.selectbox("From", WEIGHTS, key=choices.keep("weights_from", WEIGHTS[0]), help=_WEIGHTS_HELP)
-    choices.note("weights_from")
+    source = choices.kept(st.selectbox, "From", WEIGHTS, key="weights_from", default=WEIGHTS[0], help=_WEIGHTS_HELP)
     device = _device()
     network = pixels = None
     if source == "Random":
@@ -189,22 +188,17 @@ def _device() -> str:
     devices = queries.devices()
     if len(devices) == 1:
         return devices[0]
-    device = st.selectbox("Runs on", devices, key=choices.keep("looking_device", devices[0]))
-    choices.note("looking_device")
-    return device
+    return str(choices.kept(st.selectbox, "Runs on", devices, key="looking_device", default=devices[0]))
 
 
 def _network() -> str:
-    name = st.selectbox("Network", list(NETWORKS), key=choices.keep("random_network", "alexnet-2012"))
-    choices.note("random_network")
-    return name
+    return str(choices.kept(st.selectbox, "Network", list(NETWORKS), key="random_network", default="alexnet-2012"))
 
 
 def _seed() -> int:
-    seed = st.number_input(
-        "Seed", 0, LARGEST_SEED, key=choices.keep("random_seed", 0), help="Other numbers, other weights"
+    seed = choices.kept(
+        st.number_input, "Seed", 0, LARGEST_SEED, key="random_seed", default=0, help="Other numbers, other weights"
     )
-    choices.note("random_seed")
     return int(seed)
 
 
@@ -220,11 +214,8 @@ def _run() -> str:
             state.notice(f"there is no run {asked[:60]!r} with a checkpoint here; the newest is shown")
         st.session_state.pop("weights_run", None)
         st.session_state.pop("kept_weights_run", None)
-    name = st.selectbox(
-        "Run", runs, key=choices.keep("weights_run", runs[0]), help=f"From {RUNS.resolve()}, newest first"
-    )
-    choices.note("weights_run")
-    return name
+    about = f"From {RUNS.resolve()}, newest first"
+    return str(choices.kept(st.selectbox, "Run", runs, key="weights_run", default=runs[0], help=about))
 
 
 def _runs() -> list[str]:
@@ -233,11 +224,10 @@ def _runs() -> list[str]:
 
 
 def _path() -> str:
-    path = st.text_input(
-        "Path on this machine", key=choices.keep("weights_path", ""), placeholder="…/checkpoint.pth",
+    path: str = choices.kept(
+        st.text_input, "Path on this machine", key="weights_path", default="", placeholder="…/checkpoint.pth",
         help="A checkpoint file, a run directory, or a folder of .npy files",
     )  # fmt: skip
-    choices.note("weights_path")
     if not path.strip():
         raise UserError("no file named yet: give the path of a checkpoint on this machine")
     return str(Path(path.strip()).expanduser())
@@ -261,13 +251,11 @@ def _uploaded() -> Path:
 
 def _read_as() -> tuple[str | None, str | None]:
     with st.expander("Read as"):
-        network = st.selectbox("Network", [AUTO, *NETWORKS], key=choices.keep("read_network", AUTO))
-        pixels = st.selectbox(
-            "Pixels it was trained on", [AUTO, *queries.pixel_kinds()], key=choices.keep("read_pixels", AUTO),
+        network = choices.kept(st.selectbox, "Network", [AUTO, *NETWORKS], key="read_network", default=AUTO)
+        pixels = choices.kept(
+            st.selectbox, "Pixels it was trained on", [AUTO, *queries.pixel_kinds()], key="read_pixels", default=AUTO,
             help="What the network expects where the file does not say",
         )  # fmt: skip
-    choices.note("read_network")
-    choices.note("read_pixels")
     return (None if network == AUTO else network), (None if pixels == AUTO else pixels)
 
 
@@ -321,8 +309,7 @@ def _describe(checkpoint: Checkpoint, device: str) -> None:
 
 def _picture() -> Picture:
     _picture_from_address()
-    source = st.selectbox("From", PICTURES, key=choices.keep("picture_from", PICTURES[0]), help=_PICTURES_HELP)
-    choices.note("picture_from")
+    source = choices.kept(st.selectbox, "From", PICTURES, key="picture_from", default=PICTURES[0], help=_PICTURES_HELP)
     if source == "Generated":
         number = _number()
         name, pixels = queries.generated(number)
@@ -332,10 +319,9 @@ def _picture() -> Picture:
     elif source == "Camera":
         found = _sent(st.camera_input("Camera", key="picture_camera"), "picture_taken", "take a photograph")
     else:
-        name = st.selectbox(
-            "Picture", SAMPLES, key=choices.keep("picture_sample", SAMPLES[0]), format_func=str.capitalize
+        name = choices.kept(
+            st.selectbox, "Picture", SAMPLES, key="picture_sample", default=SAMPLES[0], format_func=str.capitalize
         )
-        choices.note("picture_sample")
         found = _made(name, name, queries.sample(name))
     st.image(_thumbnail(found.pixels), caption=found.name)
     return found
@@ -372,9 +358,7 @@ def _picture_from_address() -> None:
 
 
 def _number() -> int:
-    number = st.number_input("Number", 0, queries.GENERATED - 1, key=choices.keep("picture_number", 0))
-    choices.note("picture_number")
-    return int(number)
+    return int(choices.kept(st.number_input, "Number", 0, queries.GENERATED - 1, key="picture_number", default=0))
 
 
 def _made(reference: str, name: str, pixels: Pixels) -> Picture:

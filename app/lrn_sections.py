@@ -11,12 +11,12 @@ import streamlit as st
 
 from alexnet.spec import times
 from analysis import lrn, lrn_cost, lrn_limits, lrn_tables, sheets
+from analysis.formats import number_text as _n
 from analysis.formats import percent, write
 from analysis.kernels import tower_names
-from app import choices, components, exports, theme
+from app import choices, components, exports
 from app.figures import lrn as figures
 from app.figures.maps import Panel, maps_svg
-from app.figures.sheets import sheet_svg
 from app.lrn_settings import number, split
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from analysis.activations import Activations
     from analysis.lrn import Normalised, Place, Suppression
     from app.looking import Chosen
-    from app.theme import Palette
 
 _SHEET_SIDE = 56  # pixels of a map in a sheet; larger maps are thinned out
 _MANY = 128  # maps beyond which a sheet has 32 in a row and not 24
@@ -43,10 +42,6 @@ class Bench:
     seen: Activations
     before: Tensor
     result: Normalised
-
-    @property
-    def palette(self) -> Palette:
-        return theme.palette(st.context.theme.type)
 
     def name(self, what: str) -> str:
         """Of a file that is saved."""
@@ -65,13 +60,8 @@ class Bench:
 
 
 def _chart(bench: Bench, figure: go.Figure, key: str, title: str) -> None:
-    st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=title)
+    components.chart(figure, key=key, alt=title)
     components.save_figure(key, title, bench.name(key.removeprefix("lrn_")))
-
-
-def _n(value: float) -> str:
-    """A value as people read it: four digits, or whole with its thousands."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 # --- one channel and one pixel ----------------------------------------------------------------------------------------
@@ -141,7 +131,7 @@ def _profile(bench: Bench, channel: int, pixel: tuple[int, int]) -> None:
     terms = profile.neighbours(channel)
     st.subheader(f"Every channel at row {pixel[0]}, column {pixel[1]}")
     st.markdown(_profile_sentence(profile, channel, terms))
-    figure = figures.profile_figure(profile, channel, bench.place.towers, bench.palette)
+    figure = figures.profile_figure(profile, channel, bench.place.towers, components.palette())
     _chart(bench, figure, "lrn_profile", f"every channel at row {pixel[0]}, column {pixel[1]}")
     exports.show_table(lrn_tables.neighbours_table(profile, channel), "lrn_neighbours", bench.name("neighbours"))
 
@@ -186,10 +176,8 @@ def all_maps(bench: Bench) -> None:
     tiles = sheets.map_tiles(both, "global" if alike == "all alike" else "map", colours)
     network = bench.chosen.checkpoint.network
     towers = bench.place.towers
-    block = count // towers
-    groups = sheets.tower_groups(
-        [range(tower * block, (tower + 1) * block) for tower in range(towers)], tower_names(towers, network.gpus)
-    )
+    names = tower_names(towers, network.gpus, "maps")
+    groups = sheets.tower_groups(sheets.tower_blocks(count, towers), names)
     sheet = sheets.Sheet(groups, 32 if count > _MANY else 24, tuple(before.shape[1:]), gap=2)
     shares = lrn.suppressed_shares(result)
     if not np.isnan(shares).all():
@@ -204,11 +192,13 @@ def all_maps(bench: Bench) -> None:
         st.subheader(what.capitalize())
         with st.container(key=f"lrn_sheet_{what}"):
             labels = [f"channel {index}, {what} LRN" for index in range(count)]
-            components.clickable_drawing(
-                sheet_svg(shown, sheet, labels, title=f"All maps {what} LRN", selected=channel),
-                [str(place.item) for place in sheet.places()],
-                str(channel),
+            components.clickable_sheet(
+                shown,
+                sheet,
+                labels,
+                title=f"All maps {what} LRN",
                 key=f"lrn_drawing_{what}",
+                selected=channel,
                 on_pick=partial(_picked_map, f"lrn_drawing_{what}"),
                 least=860,
             )
@@ -227,7 +217,7 @@ def suppressed(bench: Bench) -> None:
     channel = bench.channel()
     rows, overall = lrn.suppression(bench.result), lrn.suppressed_overall(bench.result)
     st.markdown(_suppression_sentence(rows, overall))
-    figure = figures.suppression_figure(rows, overall, channel, bench.place.towers, bench.palette)
+    figure = figures.suppression_figure(rows, overall, channel, bench.place.towers, components.palette())
     _chart(bench, figure, "lrn_suppressed", "share of activity suppressed in each channel")
     st.caption(
         "Suppressed is 1 − Σ|b| / ($k^{-\\beta}$·Σ|a|): the constant scales all values alike and is no inhibition. The "
@@ -294,7 +284,7 @@ def gains(bench: Bench) -> None:
             + (f"{percent(beyond, 2)} of all values lie beyond." if beyond else "none lies beyond.")
         )
     st.markdown(text)
-    _chart(bench, figures.gain_figure(own, curves, tops, value, bench.palette), "lrn_gain", "gain and output")
+    _chart(bench, figures.gain_figure(own, curves, tops, value, components.palette()), "lrn_gain", "gain and output")
     st.caption("Dotted: the value at this pixel. Diamond: where the output is largest.")
 
 
@@ -322,7 +312,12 @@ def orders(bench: Bench) -> None:
         f"{'no difference' if np.array_equal(first.maps, source.maps) else 'a difference'}: both keep the order of "
         "values."
     )
-    _chart(bench, figures.orders_figure([paper, caffe, source], channel, bench.palette), "lrn_orders", "three orders")
+    _chart(
+        bench,
+        figures.orders_figure([paper, caffe, source], channel, components.palette()),
+        "lrn_orders",
+        "three orders",
+    )
     st.caption(
         f"Channel {channel} after pooling; below, what each order gives more (red) or less (blue) than the first."
     )
@@ -353,7 +348,9 @@ def towers(bench: Bench) -> None:
             f"**{percent(most.difference)}**. In 2012 each GPU normalised its own maps; ports on one GPU normalise "
             "across the border."
         )
-    _chart(bench, figures.border_figure(rows, count, bench.palette), "lrn_border", "per tower against across all")
+    _chart(
+        bench, figures.border_figure(rows, count, components.palette()), "lrn_border", "per tower against across all"
+    )
     exports.show_table(lrn_tables.border_table(rows, bench.layer.size), "lrn_border_table", bench.name("border"))
 
 

@@ -10,13 +10,12 @@ import streamlit as st
 from alexnet.spec import times
 from analysis import activations, sheets
 from analysis.kernels import tower_names
-from app import choices, components, queries, theme
+from app import choices, components, exports, queries
 from app.figures.histograms import map_histogram
 from app.figures.maps import Frame, as_map, map_svg
-from app.figures.sheets import sheet_svg
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     import numpy as np
@@ -51,11 +50,10 @@ def explorer(chosen: Chosen, picture: Picture, found: Activations) -> tuple[Stag
         sort = SORTS[choices.pick("Sort by", list(SORTS), "maps_sort", width=130, help=_SORT_HELP)]
         scaling = SCALINGS[choices.pick("Scale", list(SCALINGS), "maps_scale", width=130, help=_SCALE_HELP)]
         colours = COLOURS[choices.pick("Colours", list(COLOURS), "maps_colours", width=150)]
-        overlay = st.slider(
-            "Overlay", 0, 100, key=choices.keep("overlay", 0), format="%d%%", width=160,
+        overlay: int = choices.kept(
+            st.slider, "Overlay", 0, 100, key="overlay", default=0, format="%d%%", width=160,
             help="How strongly the map is laid over the picture below it",
         )  # fmt: skip
-        choices.note("overlay")
     values = found.values[name].numpy()
     place = _place(stage, values)
     beside = st.container(horizontal=True, gap="medium")
@@ -98,13 +96,10 @@ def _show_sheet(
     tensor = found.values[stage.name]
     towers = stage.towers
     width = len(tensor) // towers
-    names = tower_names(towers, found.network.gpus)
-    if len(names) == 1:
-        names = ("all maps",)
-    if sort is None:
-        orders = [tuple(range(first, first + width)) for first in range(0, len(tensor), width)]
-    else:
-        orders = [tuple(map(int, order)) for order in activations.by_strength(tensor, towers, sort)]
+    names = tower_names(towers, found.network.gpus, "maps")
+    orders: Sequence[Sequence[int]] = sheets.tower_blocks(len(tensor), towers)
+    if sort is not None:
+        orders = [order.tolist() for order in activations.by_strength(tensor, towers, sort)]
     tiles, reduced = queries.map_tiles(chosen, picture, stage.name, scaling, colours)
     strength = activations.strengths(tensor)
     sheet = sheets.Sheet(sheets.tower_groups(orders, names), 12 if width <= _FEW else 16, tiles.shape[1:3])
@@ -113,13 +108,8 @@ def _show_sheet(
         f"maximum {strength.max[index]:.3g}, {strength.zeros[index]:.0%} zeros"
         for index in range(len(tensor))
     ]
-    components.clickable_drawing(
-        sheet_svg(tiles, sheet, labels, title=f"Maps of {stage.name}"),
-        [str(place.item) for place in sheet.places()],
-        str(channel),
-        key="map_sheet",
-        on_pick=_picked_map,
-        least=520,
+    components.clickable_sheet(
+        tiles, sheet, labels, title=f"Maps of {stage.name}", key="map_sheet", selected=channel, on_pick=_picked_map
     )
     components.save_figure("sheet_of_maps", f"maps of {stage.name}", f"{chosen.label}-{picture.name}-{stage.name}")
     silent = int((strength.zeros == 1).sum())
@@ -176,21 +166,17 @@ def _show_map(
     name = f"{chosen.label}-{stage.name}-{place.channel}"
     with st.container(horizontal=True, vertical_alignment="center"):
         components.save_figure("map_figure", title, name)
-        st.download_button(
-            ".npy", data=lambda: activations.npy(found, stage.name), file_name=f"{chosen.label}-{stage.name}.npy",
-            mime="application/octet-stream", on_click="ignore", key="save_npy",
-            help=f"All values of {stage.name}, {times(stage.out_shape)} float32",
-        )  # fmt: skip
+        about = f"All values of {stage.name}, {times(stage.out_shape)} float32"
+        exports.save_npy(lambda: values, f"{chosen.label}-{stage.name}", "save_npy", about)
 
 
 def _show_histogram(found: Activations, stage: Stage, place: Place) -> None:
     tensor = found.values[stage.name]
     spread = activations.histogram(tensor[place.channel] if tensor.dim() == 3 else tensor)
     title = f"map {place.channel} of {stage.name}" if tensor.dim() == 3 else stage.name
-    st.plotly_chart(
-        map_histogram(spread, title, theme.palette(st.context.theme.type)),
+    components.chart(
+        map_histogram(spread, title, components.palette()),
         key="map_histogram",
-        config={"displayModeBar": False},
         alt=f"How often each size of value occurs in {title}",
     )
 

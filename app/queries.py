@@ -7,7 +7,6 @@ need torch in the server itself: it is imported when the first of them is opened
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -26,8 +25,6 @@ from app.scans import Scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from numpy.typing import NDArray
 
     from alexnet.checkpoints import Checkpoint
     from alexnet.data.images import Pixels
@@ -313,15 +310,6 @@ _MOST_OCCLUSIONS = 16
 @st.cache_resource(show_spinner=False)
 def _occlusions() -> dict[Any, OcclusionStep]:
     return {}
-
-
-def npy(values: NDArray[Any]) -> bytes:
-    """An array as a ``.npy`` file."""
-    import numpy as np  # noqa: PLC0415
-
-    file = io.BytesIO()
-    np.save(file, values)
-    return file.getvalue()
 
 
 @st.cache_data(max_entries=8, show_spinner=False)

@@ -6,8 +6,6 @@ drawn over them is vector.  Colours are the page's CSS variables.
 
 from __future__ import annotations
 
-import io
-from base64 import b64encode
 from html import escape
 from math import isqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from analysis.formats import number_text
-from analysis.sheets import colour_table, scale_ends
+from analysis.sheets import colour_table, coloured, scale_ends
+from app.figures.sheets import png_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,21 +83,19 @@ def map_svg(
     """A map (H, W) with its colour scale above the picture (h, w, 3), on which the frame and, as far as asked, the
     map itself is laid.  The map is an area named ``map`` for the cells' component.
     """
-    colour, low, high = _coloured(values, colours)
-    height, width = _fitted(values.shape)
+    known = values[np.isfinite(values)]
+    panel = Panel("map", title, values, (float(known.min()), float(known.max())), colours)
+    height, _ = _fitted(values.shape)
     tall, wide = _fitted(picture.shape[:2])
     top = _LINE + height + _LINE + 8
     whole = (_SIDE + _BAR, top + tall + 6)
     parts = [
-        f'<text class="head" x="0" y="15">{escape(title)}</text>',
-        _image(colour, 0, _LINE, width, height),
-        _area("map", 0, _LINE, width, height, values.shape, title),
-        *_scale(_SIDE + 10, _LINE, height, low, high, colours),
+        *_drawn(panel, 0),
         f'<text class="head" x="0" y="{top - 9}">what it sees</text>',
         _image(picture, 0, top, wide, tall, smooth=True),
     ]
     if overlay > 0:
-        parts.append(_image(colour, 0, top, wide, tall, opacity=overlay, smooth=True))
+        parts.append(_image(_coloured(panel), 0, top, wide, tall, opacity=overlay, smooth=True))
     if frame is not None:
         parts.extend(_framed(frame, top, wide / picture.shape[1], tall / picture.shape[0]))
     return drawn(whole, title, parts)
@@ -116,18 +113,24 @@ class Panel(NamedTuple):
 
 def maps_svg(panels: Sequence[Panel], *, title: str) -> str:
     """Maps side by side, each with its colour scale and as an area of its own; one cell is marked in all."""
-    parts, left, tall = [], 0.0, 0.0
+    parts: list[str] = []
+    left, tall = 0.0, 0.0
     for panel in panels:
-        picture, low, high = _coloured(panel.values, panel.colours, panel.ends)
         height, width = _fitted(panel.values.shape)
-        parts += [
-            f'<text class="head" x="{left:.1f}" y="15">{escape(panel.heading)}</text>',
-            _image(picture, left, _LINE, width, height),
-            _area(panel.name, left, _LINE, width, height, panel.values.shape, panel.heading),
-            *_scale(left + width + 10, _LINE, height, low, high, panel.colours),
-        ]
+        parts += _drawn(panel, left)
         left, tall = left + width + _BAR, max(tall, height)
     return drawn((left, _LINE + tall + 4), title, parts)
+
+
+def _drawn(panel: Panel, left: float) -> list[str]:
+    """A panel with its heading and its colour scale at the right."""
+    height, width = _fitted(panel.values.shape)
+    return [
+        f'<text class="head" x="{left:.1f}" y="15">{escape(panel.heading)}</text>',
+        _image(_coloured(panel), left, _LINE, width, height),
+        _area(panel.name, left, _LINE, width, height, panel.values.shape, panel.heading),
+        *_scale(panel, left + width + 10, height),
+    ]
 
 
 def pictures_svg(pictures: Sequence[tuple[str, Bytes]], *, title: str) -> str:
@@ -158,27 +161,28 @@ def _fitted(shape: tuple[int, ...]) -> tuple[float, float]:
     return rows * unit, columns * unit
 
 
-def _coloured(values: Values, colours: Colours, ends: tuple[float, float] | None = None) -> tuple[Bytes, float, float]:
-    """The map as a picture, and the values at both ends of its colours; what is no number is mid-grey."""
-    known = np.isfinite(values)
-    least, greatest = ends or (float(values[known].min()), float(values[known].max()))
-    low, high = (float(end) for end in scale_ends(np.array(least), np.array(greatest), colours))
-    share = np.clip((np.where(known, values, low) - low) / (high - low if high > low else 1), 0, 1)
-    picture = colour_table(colours)[np.rint(255 * share).astype(np.uint8)]
+def _ends(panel: Panel) -> tuple[Values, Values]:
+    """The values at both ends of a panel's colours."""
+    least, greatest = map(np.array, panel.ends)
+    return scale_ends(least, greatest, panel.colours)
+
+
+def _coloured(panel: Panel) -> Bytes:
+    """The map as a picture; what is no number is mid-grey."""
+    known = np.isfinite(panel.values)
+    picture = coloured(np.where(known, panel.values, 0), *_ends(panel), panel.colours)
     picture[~known] = 128
-    return picture, low, high
+    return picture
 
 
 def _image(
     pixels: Bytes, left: float, top: float, width: float, height: float, *, opacity: float = 1.0, smooth: bool = False
 ) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
-    data = b64encode(buffer.getvalue()).decode("ascii")
+    kind = ' class="smooth"' if smooth else ""
     return (
-        f'<image{" class=" + chr(34) + "smooth" + chr(34) if smooth else ""} x="{left:.1f}" y="{top:.1f}" '
-        f'width="{width:.1f}" height="{height:.1f}" opacity="{opacity:.2f}" preserveAspectRatio="none" '
-        f'href="data:image/png;base64,{data}"/>'
+        f'<image{kind} x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" '
+        f'opacity="{opacity:.2f}" preserveAspectRatio="none" '
+        f'href="{png_address(Image.fromarray(np.ascontiguousarray(pixels)))}"/>'
     )
 
 
@@ -191,12 +195,12 @@ def _area(name: str, left: float, top: float, width: float, height: float, shape
     )
 
 
-def _scale(left: float, top: float, height: float, low: float, high: float, colours: Colours) -> list[str]:
-    bar = _image(colour_table(colours)[::-1, None], left, top, 12, height, smooth=True)
+def _scale(panel: Panel, left: float, height: float) -> list[str]:
+    low, high = (number_text(float(end), 3) for end in _ends(panel))
     return [
-        bar,
-        f'<text x="{left + 17:.1f}" y="{top + 11:.1f}">{number_text(high, 3)}</text>',
-        f'<text x="{left + 17:.1f}" y="{top + height:.1f}">{number_text(low, 3)}</text>',
+        _image(colour_table(panel.colours)[::-1, None], left, _LINE, 12, height, smooth=True),
+        f'<text x="{left + 17:.1f}" y="{_LINE + 11:.1f}">{high}</text>',
+        f'<text x="{left + 17:.1f}" y="{_LINE + height:.1f}">{low}</text>',
     ]
 
 

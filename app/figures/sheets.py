@@ -18,9 +18,11 @@ from analysis.sheets import composed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from PIL import Image
+
     from analysis.sheets import Place, Sheet, Tiles
 
-_WIDTH = 1160  # of a drawing as wide as the page, in its own units; one unit is a CSS pixel at full size
+WIDTH = 1160  # of a drawing as wide as the page, in its own units; one unit is a CSS pixel at full size
 _LARGEST_TILE = 132  # units; a few small tiles are not blown up beyond it
 _HEADING = 34  # units above each group, and between two beside one another
 _MARGIN = 3  # so that the outline of a tile at the edge is whole
@@ -46,7 +48,7 @@ def sheet_svg(
     *,
     title: str,
     selected: int | None = None,
-    width: int = _WIDTH,
+    width: int = WIDTH,
 ) -> str:
     """The sheet as SVG text; `labels` says of every item what a pointer over it, or a screen reader, is told.
 
@@ -75,7 +77,7 @@ def sheet_svg(
         f"<style>{STYLE}</style>"
         f'<g transform="translate({_MARGIN} {_MARGIN})">{"".join(_headings(spaced, scale))}'
         f'<image width="{wide:.2f}" height="{height:.2f}" preserveAspectRatio="none" '
-        f'href="data:image/png;base64,{_png(tiles, spaced)}"/>'
+        f'href="{png_address(composed(tiles, spaced)) if places else ""}"/>'
         f"{''.join(buttons)}</g></svg>"
     )
 
@@ -92,11 +94,11 @@ def _headings(sheet: Sheet, scale: float) -> Iterator[str]:
         yield f'<text class="t{tower}" x="{left * scale:.1f}" y="{baseline:.1f}">{escape(group.label)}</text>'
 
 
-def _png(tiles: Tiles, sheet: Sheet) -> str:
+def png_address(picture: Image.Image) -> str:
+    """A picture as an address that holds all of it."""
     buffer = io.BytesIO()
-    if min(sheet.size) > 0:
-        composed(tiles, sheet).save(buffer, "PNG")
-    return b64encode(buffer.getvalue()).decode("ascii")
+    picture.save(buffer, "PNG")
+    return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _button(place: Place, sheet: Sheet, scale: float, label: str, *, chosen: bool, entry: bool) -> str:

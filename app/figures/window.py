@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.sheets import colour_table
+from analysis.sheets import coloured
 from app.figures.maps import drawn
 
 if TYPE_CHECKING:
@@ -42,11 +42,10 @@ def window_svg(inputs: NDArray[Any], weights: NDArray[Any], products: NDArray[An
 
 def _cells(values: NDArray[Any], left: float, unit: float) -> Iterator[str]:
     reach = float(np.abs(values).max()) or 1.0
-    shades = np.rint(127.5 + 127.5 * values / reach).astype(np.uint8)
-    table = colour_table("diverging")
+    shades = coloured(values, -reach, reach, "diverging")
     size = min(unit / 3.1, 15)
     for (row, column), value in np.ndenumerate(values):
-        red, green, blue = (int(part) for part in table[shades[row, column]])
+        red, green, blue = (int(part) for part in shades[row, column])
         # Letters light on dark cells and dark on light ones (weights of brightness as in ITU-R BT.601).
         ink = "#fff" if 0.299 * red + 0.587 * green + 0.114 * blue < 140 else "#1f2328"
         x, y = left + column * unit, _TOP + row * unit

@@ -8,7 +8,7 @@ import streamlit as st
 
 from alexnet.spec import times
 from analysis import activations
-from app import choices, exports, looking, queries, theme
+from app import choices, components, exports, looking, queries
 from app.attributions import show_attribution
 from app.figures.classes import class_bars
 from app.map_explorer import explorer
@@ -27,10 +27,9 @@ def _show_classes(found: activations.Activations, chosen: Chosen) -> None:
         st.caption(f":material/info: {literal(reason)}")
         return
     best = activations.top_classes(found)
-    st.plotly_chart(
-        class_bars(best, theme.palette(st.context.theme.type)),
+    components.chart(
+        class_bars(best, components.palette()),
         key="class_bars",
-        config={"displayModeBar": False},
         alt="The most probable classes: " + ", ".join(f"{one.name} {one.probability:.1%}" for one in best),
     )
     if chosen.untrained:

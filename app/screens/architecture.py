@@ -11,7 +11,7 @@ from alexnet.spec import Conv, Linear, times
 from analysis import tables
 from analysis.costs import MAX_BATCH, cost_table
 from analysis.formats import percent
-from app import components, exports, state, theme
+from app import components, exports, state
 from app.explorer import explorer
 from app.figures.cost_charts import cost_charts
 from app.verdict import show_verdict
@@ -95,10 +95,9 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     costs = cost_table(network, batch)
     exports.save_table(tables.training_table(costs), f"{network.name}-training-batch-{batch}", "save_costs")
 st.markdown(_where(costs))
-st.plotly_chart(
-    cost_charts(costs, theme.palette(st.context.theme.type)),
+components.chart(
+    cost_charts(costs, components.palette()),
     key="cost_charts",
-    config={"displayModeBar": False},
     alt=f"Bars of parameters, MACs and training memory for every stage of {network.name}",
 )
 components.save_figure("cost_charts", f"costs of {network.name}", f"{network.name}-costs-batch-{batch}")

@@ -11,7 +11,7 @@ from alexnet.zoo import NETWORKS, UnknownNetworkError, network_from
 from analysis import tables
 from analysis.costs import CostTable, cost_table
 from analysis.formats import percent
-from app import components, exports, state, theme
+from app import components, exports, state
 from app.figures.comparison import stages_chart, totals_chart
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _sentence(costs: list[CostTable]) -> str:
 
 
 def _show_networks() -> None:
-    palette = theme.palette(st.context.theme.type)
+    palette = components.palette()
     with st.container(horizontal=True):
         for label, (names, _) in PRESETS.items():
             st.button(label, on_click=_choose, args=(names,), key=f"preset_{label}")
@@ -100,8 +100,8 @@ def _show_networks() -> None:
             st.markdown(text)
     if len(costs) == 2:
         st.markdown(_sentence(costs))
-    st.plotly_chart(
-        totals_chart(costs, palette), key="totals_chart", config={"displayModeBar": False},
+    components.chart(
+        totals_chart(costs, palette), key="totals_chart",
         alt="Parameters and MACs of each network, split into convolutions and fully connected layers",
     )  # fmt: skip
     components.save_figure("totals_chart", "totals side by side", "compare-totals")
@@ -116,8 +116,8 @@ def _show_networks() -> None:
         exports.show_table(tables.layers_comparison(costs), "layers", "compare-layers")
         return
     measure = _COLUMNS[chosen]
-    st.plotly_chart(
-        stages_chart(costs, measure, palette), key="stages_chart", config={"displayModeBar": False},
+    components.chart(
+        stages_chart(costs, measure, palette), key="stages_chart",
         alt=f"{chosen} of every stage, a bar for each network",
     )  # fmt: skip
     components.save_figure("stages_chart", f"{measure} by stage", f"compare-{measure}")

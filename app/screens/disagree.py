@@ -8,7 +8,7 @@ from alexnet.spec import times
 from analysis import tables
 from analysis.conventions import CONVENTIONS, OURS
 from analysis.costs import cost_table
-from app import components, exports, state, theme
+from app import components, exports, state
 from app.figures.disagreement import disagreement_chart, term_totals
 
 network = state.chosen_network()
@@ -28,9 +28,9 @@ exports.show_table(
 )
 st.header("What each tool adds", divider="gray")
 terms = term_totals(costs, conventions)
-st.plotly_chart(
-    disagreement_chart(terms, theme.palette(st.context.theme.type)), key="disagreement_chart",
-    config={"displayModeBar": False}, alt="What each tool adds to our count, on a logarithmic scale",
+components.chart(
+    disagreement_chart(terms, components.palette()), key="disagreement_chart",
+    alt="What each tool adds to our count, on a logarithmic scale",
 )  # fmt: skip
 components.save_figure("disagreement_chart", "what each tool adds", f"{network.name}-tools")
 

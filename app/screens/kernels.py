@@ -8,9 +8,8 @@ import streamlit as st
 
 from alexnet.spec import times
 from analysis import kernels, sheets
-from app import choices, components, excitement, exports, looking, queries, theme
+from app import choices, components, excitement, exports, looking, queries
 from app.figures.kernels import fourier_scatter
-from app.figures.sheets import sheet_svg
 from app.kernel_detail import show_kernel
 
 if TYPE_CHECKING:
@@ -59,17 +58,10 @@ def _explorer(chosen: Chosen, stage: Stage, *, searching: bool) -> None:
     number = choices.place("kernel", len(weights))
     beside = st.container(horizontal=True, gap="medium")
     with beside.container(key="wide_kernels"):
-        svg = sheet_svg(
-            tiles, sheet, [_label(kernel, names, layer) for kernel in measured], title=f"Kernels of {layer}"
-        )
+        labels = [_label(kernel, names, layer) for kernel in measured]
         with st.container(key="sheet_of_kernels"):
-            components.clickable_drawing(
-                svg,
-                [str(place.item) for place in sheet.places()],
-                str(number),
-                key="kernel_sheet",
-                on_pick=_picked,
-                least=520,
+            components.clickable_sheet(
+                tiles, sheet, labels, title=f"Kernels of {layer}", key="kernel_sheet", selected=number, on_pick=_picked
             )
         components.save_figure("sheet_of_kernels", f"kernels of {layer}", f"{chosen.label}-{layer}-kernels")
         st.caption(
@@ -121,10 +113,9 @@ def _page() -> None:
     st.fragment(_explorer, run_every=1.0 if searching else None)(chosen, stage, searching=searching)
     st.header("The towers in numbers" if len(names) > 1 else "The layer in numbers", divider="gray")
     exports.show_table(found.towers_table, "towers", f"{chosen.label}-{layer}-towers")
-    st.plotly_chart(
-        fourier_scatter(found.kernels, names, theme.palette(st.context.theme.type)),
+    components.chart(
+        fourier_scatter(found.kernels, names, components.palette()),
         key="fourier",
-        config={"displayModeBar": False},
         alt=f"Direction, frequency and colourfulness of the kernels of {layer}",
     )
     st.caption(
