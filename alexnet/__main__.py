@@ -1,4 +1,4 @@
-"""python -m alexnet VERB: train, evaluate, inspect, convert, pack, presets."""
+"""python -m alexnet VERB: train, plan, evaluate, inspect, convert, pack, export, import, presets."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
+from alexnet import portable
 from alexnet.commandline import Parser, status, write_utf8
 from alexnet.config import TrainConfig, option
 from alexnet.data.imagenet import readable
 from alexnet.data.sources import BUILT_IN
 from alexnet.errors import UserError
+from alexnet.launch import branch_stem, claimed, folder_name
+from alexnet.portable import CHECKPOINTS
 from alexnet.presets import PRESETS, configured
 from alexnet.progress import Progress
-from alexnet.runs import RUNS, new_path
+from alexnet.runs import RUNS, RunDirectory, new_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from alexnet.evaluate import Evaluation
+    from alexnet.rehearsal import Doing
 
 _TYPES = get_type_hints(TrainConfig)
 _GROUPS = {
@@ -58,14 +62,30 @@ def parser() -> argparse.ArgumentParser:
     )
     where.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this folder")
     train.add_argument(
-        "--preset", metavar="NAME", help=f"recipe: {', '.join(p.name for p in PRESETS)} (default: paper-2012)"
+        "--branch",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="a new run that goes on from this checkpoint, or a run's last one, with the values given here changed",
     )
-    group: argparse._ArgumentGroup = train.add_argument_group("network")
-    for field in dataclasses.fields(TrainConfig):
-        if field.name in _GROUPS:
-            group = train.add_argument_group(*_GROUPS[field.name])
-        if field.name not in {"data", "preset"}:
-            _add_field(group, field)
+    train.add_argument(
+        "--queue", action="store_true", help="wait until no other training runs beside this one, then begin"
+    )
+    _add_recipe(train)
+
+    plan = verbs.add_parser(
+        "plan",
+        help="what a training would take, from a few measured steps",
+        description="Says everything that is known of a training before it starts: time, memory, disk, what holds it "
+        "up, and every problem. Takes the options of train, opens the data, times a few steps and leaves nothing "
+        "behind. The exit status is 0 where the training can start, and 2 with a line for each problem where not.",
+    )
+    plan.add_argument("data", metavar="DATA", help="as for train")
+    plan.add_argument("--steps", type=_positive, metavar="N", help="steps to time (default: some seconds' worth)")
+    plan.add_argument("--json", action="store_true", help="everything as JSON, problems too")
+    plan.add_argument(
+        "--progress", action="store_true", help="with --json: JSON by lines, first what is being done, last the result"
+    )
+    _add_recipe(plan)
 
     evaluate = verbs.add_parser(
         "evaluate",
@@ -123,8 +143,53 @@ def parser() -> argparse.ArgumentParser:
     pack.add_argument("--val-fraction", type=float, default=0.1, metavar="X", help="share kept for validation")
     pack.add_argument("--seed", type=int, default=0, metavar="N", help="decides which")
 
+    _add_export_and_import(verbs)
     verbs.add_parser("presets", help="the recipes, what to expect of them and their commands")
     return top
+
+
+def _add_recipe(verb: argparse.ArgumentParser) -> None:
+    """The preset and every value of the recipe, as options."""
+    verb.add_argument(
+        "--preset", metavar="NAME", help=f"recipe: {', '.join(p.name for p in PRESETS)} (default: paper-2012)"
+    )
+    group: argparse._ArgumentGroup = verb.add_argument_group("network")
+    for field in dataclasses.fields(TrainConfig):
+        if field.name in _GROUPS:
+            group = verb.add_argument_group(*_GROUPS[field.name])
+        if field.name not in {"data", "preset"}:
+            _add_field(group, field)
+
+
+def _add_export_and_import(verbs: argparse._SubParsersAction[Parser]) -> None:
+    export = verbs.add_parser(
+        "export",
+        help="a run as one file, to take it elsewhere",
+        description="Writes a run, also one that is training, into one .zip file, which import takes in elsewhere. "
+        "Without its last checkpoint a run can be looked at, and does not go on.",
+    )
+    export.add_argument("run", metavar="RUN", type=Path, help="the run's folder")
+    export.add_argument("out", metavar="OUT.zip", type=Path, help="the file to write")
+    export.add_argument(
+        "--checkpoints",
+        choices=[choice.replace(" ", "-") for choice in CHECKPOINTS],
+        default="last-and-best",
+        help="which of them go with it (default: last-and-best)",
+    )
+    export.add_argument("--no-tensorboard", action="store_true", help="leave events.* out")
+    export.add_argument("--force", action="store_true", help="write over OUT if it exists")
+
+    bring = verbs.add_parser(
+        "import",
+        help="a run that export wrote, as a new folder",
+        description="Takes in a run that was exported, here or elsewhere. Nothing in the file is believed or executed, "
+        "and no run is written over.",
+    )
+    bring.add_argument("file", metavar="FILE", type=Path, help="the .zip file that export wrote")
+    bring.add_argument(
+        "--runs", type=Path, default=RUNS, metavar="DIR", help=f"the folder of runs to put it in (default: {RUNS}/)"
+    )
+    bring.add_argument("--name", metavar="NAME", help="what its folder is called (default: as it was)")
 
 
 def _add_field(group: argparse._ArgumentGroup, field: dataclasses.Field[Any]) -> None:
@@ -151,6 +216,12 @@ def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _positive(text: str) -> int:
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+
+
 def _sides(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
@@ -162,33 +233,71 @@ def _sides(text: str) -> tuple[int, ...]:
 
 
 def _train(options: argparse.Namespace) -> int:
-    changes = {
-        field.name: value
-        for field in dataclasses.fields(TrainConfig)
-        if (value := getattr(options, field.name)) is not None
-    }
-    for number in (signal.SIGINT, signal.SIGTERM):  # until the training itself listens
-        signal.signal(number, _interrupt)
-    if options.resume is None:
-        preset, data = changes.pop("preset", "paper-2012"), _lasting(changes.pop("data", ""))
-        config = configured(preset, data, **changes)
-        path = options.run_dir or new_path(RUNS, f"{preset}-{config.network.replace('@', '-').replace(':', '-')}")
+    changes = _given(options)
+    _listen()  # until the training itself does
+    if options.branch is not None and options.resume is not None:
+        raise UserError("--branch makes a new run and --resume goes on with an old one: give one of them")
+    if "data" in changes:
+        changes["data"] = _lasting(changes["data"])
+    if options.branch is not None:
+        changes.pop("preset", None)  # a branch changes what it is told to change, and nothing else
+        path = options.run_dir or new_path(RUNS, f"branch-of-{branch_stem(options.branch)}")
+    elif options.resume is None:
+        config = configured(changes.pop("preset", "paper-2012"), changes.pop("data", ""), **changes)
+        path = options.run_dir or new_path(RUNS, folder_name(config))
+    else:
+        path = options.resume
 
-    from alexnet import session  # noqa: PLC0415 - torch takes seconds to import; mistakes above need not wait for it
-    from alexnet.group import joined_group  # noqa: PLC0415
+    with claimed(path, waits=options.queue) as held:
+        from alexnet import session  # noqa: PLC0415 - torch takes seconds; mistakes above need not wait for it
+        from alexnet.group import joined_group  # noqa: PLC0415
 
-    progress = Progress("train")
-    with joined_group(changes.get("device", "auto")) as group:
-        if options.resume is not None:
-            if "data" in changes:
-                changes["data"] = _lasting(changes["data"])
-            training = session.resume(options.resume, changes, group, progress)
-        else:
-            training = session.begin(config, path, group, progress)
-        if group.leads:
-            progress.say(f"run directory: {training.run_directory.path}")
-        training.run()
+        run = held or RunDirectory(path)
+        progress = Progress("train")
+        with joined_group(changes.get("device", "auto")) as group:
+            if options.resume is not None:
+                training = session.resume(run, changes, group, progress)
+            elif options.branch is not None:
+                training = session.branch(options.branch, changes, run, group, progress)
+            else:
+                training = session.begin(config, run, group, progress)
+            if group.leads:
+                progress.say(f"run directory: {training.run_directory.path}")
+            training.run()
     return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from alexnet import plan  # noqa: PLC0415 - as above
+
+    _listen()
+    given = _given(options)
+    config, wrong = plan.problems({**given, "data": _lasting(given["data"])})
+    found = {"problems": list(wrong.values()), "fields": wrong}
+    text = ""
+    if config is not None:
+        from alexnet.rehearsal import rehearsed  # noqa: PLC0415 - as above
+
+        progress = Progress("plan")
+
+        def seen(doing: Doing) -> None:
+            if options.json and options.progress:
+                print(json.dumps(doing._asdict()), flush=True)
+            else:
+                progress.show(doing.done, doing.total, doing.what)
+
+        try:
+            made = rehearsed(config, steps=options.steps, seen=seen)
+        finally:
+            progress.close()
+        found, text = made.as_data() | {"fields": {}}, plan.report(made)
+    if options.json:
+        print(json.dumps(found, ensure_ascii=False, indent=None if options.progress else 2))
+    elif text:
+        print(text)
+    for problem in found["problems"]:
+        print(f"python -m alexnet plan: {problem}", file=sys.stderr)
+    return 2 if found["problems"] else 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -241,6 +350,18 @@ def _convert(options: argparse.Namespace) -> int:
 def _lasting(data: str) -> str:
     """A name of the data that means the same from any folder, since a run may be resumed from another."""
     return str(Path(data).resolve()) if data not in {"", BUILT_IN} and Path(data).exists() else data
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The values of the recipe that were given."""
+    named = {field.name: getattr(options, field.name) for field in dataclasses.fields(TrainConfig)}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _listen() -> None:
+    """Lets a request to end run through every `finally`."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
 
 
 def _interrupt(_number: int, _frame: object) -> None:
@@ -296,6 +417,43 @@ def _pack(options: argparse.Namespace) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace) -> int:
+    out: Path = options.out
+    if out.suffix != ".zip":
+        raise UserError(f"what is written is a zip file: name it {out.name}.zip")
+    checkpoints = next(choice for choice in CHECKPOINTS if choice.replace(" ", "-") == options.checkpoints)
+    tensorboard = not options.no_tensorboard
+    held = portable.contents(options.run, checkpoints=checkpoints, tensorboard=tensorboard)
+    for name in held.unknown:
+        print(f"note: {name} is not of a run and is left out")
+    progress = Progress("export")
+    portable.export(
+        options.run,
+        out,
+        checkpoints=checkpoints,
+        tensorboard=tensorboard,
+        overwrite=options.force,
+        seen=lambda moved: progress.show(moved.done, moved.total, moved.file),
+    )
+    progress.close()
+    print(f"{out}: {held.files:,} files of {options.run} in {out.stat().st_size / 1e6:,.1f} MB")
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    progress = Progress("import")
+    path = portable.import_run(
+        options.file,
+        options.runs,
+        options.name,
+        seen=lambda moved: progress.show(moved.done, moved.total, moved.file),
+    )
+    progress.close()
+    print(f"run directory: {path}")
+    print(portable.origin(path))
+    return 0
+
+
 def _presets(_options: argparse.Namespace) -> int:
     for preset in PRESETS:
         print(f"{preset.name}: {preset.purpose}\n  expect    {preset.expect}\n  hardware  {preset.hardware}")
@@ -311,10 +469,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     verbs: dict[str, Callable[[argparse.Namespace], int]] = {
         "train": _train,
+        "plan": _plan,
         "evaluate": _evaluate,
         "inspect": _inspect,
         "convert": _convert,
         "pack": _pack,
+        "export": _export,
+        "import": _import,
         "presets": _presets,
     }
     return status(f"python -m alexnet {options.verb}", lambda: verbs[options.verb](options), (UserError,))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import shutil
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from alexnet.build import build
 from alexnet.data.preprocessing import Geometry, Preprocessing
 from alexnet.errors import UserError
 from alexnet.initialisation import initialise
-from alexnet.runs import beside, replace_atomically
+from alexnet.runs import replace_atomically
 from alexnet.safetensor_files import DamagedSafetensorsError, begins, read_safetensors, write_safetensors
 from alexnet.serial import DamagedNetworkError, network_as_data, network_from_data
 from alexnet.spec import Conv, Linear
@@ -156,17 +154,6 @@ def save(path: Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
                 raise cause from None
             cause = cause.__context__
         raise OSError(str(error)) from error
-
-
-def link(existing: Path, path: Path) -> None:
-    """Gives a whole checkpoint a second name without writing it again; a copy where the disk has no hard links."""
-    aside = beside(path)
-    aside.unlink(missing_ok=True)
-    try:
-        os.link(existing, aside)
-    except OSError:
-        shutil.copyfile(existing, aside)
-    aside.replace(path)
 
 
 def load(path: Path) -> Checkpoint:

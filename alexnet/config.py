@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import typing
 from dataclasses import dataclass, replace
@@ -19,6 +20,13 @@ Mean = Literal["image", "channel"]
 Switch = Literal["auto", "on", "off"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 OnUnreadable = Literal["skip", "stop"]
+
+KEPT_BY_BRANCHES = frozenset(
+    {"network", "hidden", "initialisation", "side", "mean", "unit_variance", "seed", "val_fraction"}
+)
+"""What a branch cannot change: the network, what it is shown, and which pictures it has never been trained on."""
+ANEW = frozenset({"optimiser", "batch"})
+"""What a branch changes only by starting at step 0 with the weights alone: momentum and steps would mean others."""
 
 
 class ConfigError(UserError):
@@ -95,6 +103,9 @@ class TrainConfig:
     checkpoint_minutes: float = _about(
         "minutes between checkpoints, beside the one after each validation", default=10.0
     )
+    keep_every: int = _about(
+        "validations between checkpoints that are kept beside the last and the best; 0 for none", default=0
+    )
     max_steps: int | None = _about("end after so many steps, whatever the epochs", default=None)
     probes: int = _about("snapshots for the film over the whole run; 0 for none", default=100)
     layers_every: int = _about("steps between statistics of weights and gradients; 0 for none", default=100)
@@ -117,6 +128,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise ConfigError(f"{option(name)} must be from {_plain(low)} to {_plain(high)}, got {_plain(value)}")
+        self.described_network()  # what follows counts on there being one
         if not self.data:
             raise ConfigError("no data named: give a folder of pictures, a CIFAR archive, a pack, or built-in")
         if self.jitter_to is not None and self.jitter_to < self.short_side():
@@ -203,6 +215,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "jitter_to": (1, 2_048),
     "validate_every": (0.01, 100_000.0),
     "checkpoint_minutes": (0.0, 100_000.0),
+    "keep_every": (0, 10_000),
     "max_steps": (1, 10**12),
     "probes": (0, 10_000),
     "layers_every": (0, 10**9),
@@ -215,6 +228,7 @@ def _plain(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
+@functools.cache  # resolving the hints takes most of the time that a check takes
 def _types() -> dict[str, Any]:
     return typing.get_type_hints(TrainConfig)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -162,6 +164,34 @@ def _workers(wanted: int | None, *, cuda: bool, in_memory: bool, world: int) -> 
     return min(4 if in_memory else WORKERS_BESIDE_A_GPU, max(1, cores - 1))
 
 
+# --- speed ------------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def product_rate(machine: Machine) -> float:
+    """Floating-point operations a second that this device reaches in large matrix products, measured in a moment.
+
+    Two for each multiply–accumulate, on every device of the machine together, in its number format: no training can be
+    faster than this.  Draws no random numbers, so that a training is the same with it and without.
+    """
+    side = _PRODUCT_SIDE[machine.device.type]
+    factor = torch.ones(side, side, device=machine.device, dtype=machine.precision)
+    product = torch.empty_like(factor)
+    best = math.inf
+    end = time.perf_counter() + _PRODUCT_SECONDS
+    while best == math.inf or time.perf_counter() < end:
+        begun = time.perf_counter()
+        torch.mm(factor, factor, out=product)
+        if machine.on_cuda:
+            torch.cuda.synchronize(machine.device)
+        best = min(best, time.perf_counter() - begun)
+    return len(set(machine.devices)) * 2 * side**3 / best
+
+
+_PRODUCT_SIDE = {"cpu": 1_024, "cuda": 8_192}
+_PRODUCT_SECONDS = 0.1
+
+
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +234,19 @@ def available_bytes(device: torch.device) -> int | None:
     with contextlib.suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    return None
+
+
+def used_bytes(machine: Machine) -> int | None:
+    """Memory that this process holds: on a GPU what torch has reserved there, else what is resident and no file's.
+
+    Pictures of a pack are the system's to take back, and are not counted.
+    """
+    if machine.on_cuda:
+        return sum(torch.cuda.memory_reserved(device) for device in dict.fromkeys(machine.devices))
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        resident, shared = map(int, Path("/proc/self/statm").read_text(encoding="ascii").split()[1:3])
+        return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
     return None
 
 

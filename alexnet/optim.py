@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from alexnet.course import cosine_rate, warmed_up
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from torch import Tensor
     from torch.nn import Parameter
+
+__all__ = ["SGD2012", "Plateau", "cosine_rate", "warmed_up"]
 
 
 class SGD2012(torch.optim.SGD):
@@ -91,13 +95,3 @@ class Plateau:
 
     def as_data(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
-
-
-def cosine_rate(peak: float, step: int, steps: int) -> float:
-    """From `peak` at step 0 down half a cosine, to a little above 0 at the last of `steps`."""
-    return peak * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def warmed_up(rate: float, step: int, warmup_steps: float) -> float:
-    """`rate`, rising in equal steps over the first `warmup_steps`."""
-    return rate * min(1.0, (step + 1) / warmup_steps) if warmup_steps > 0 else rate

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from alexnet import probes
 from alexnet.evaluate import headline
 from alexnet.events import Events
+from alexnet.machine import product_rate, used_bytes
 from alexnet.watch import FlatLoss, Heart
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Recorder:
                 "epochs": trainer.config.epochs,
                 "best": best,
                 "machine": trainer.machine.report(),
+                "product_rate": product_rate(trainer.machine),
                 "message": "",
             },
         )
@@ -108,6 +110,7 @@ class Recorder:
             step=last.step,
             epoch=last.epoch,
             loss=loss,
+            memory=used_bytes(self._trainer.machine),
             images_per_second=round(self.speed, 1),
             seconds_left=None if left is None else round(left),
         )

@@ -4,6 +4,9 @@
 ``checkpoints/`` is written aside, fsynced and renamed, so that a reader never sees half of one, and a power cut leaves
 the old one or the new one.  ``probes/`` holds small snapshots, ``log.txt`` what the process printed, ``events.*`` is
 TensorBoard's.  An empty file ``stop`` asks the training to stop.
+
+Where a page asked for the run there are also ``request.json``, what it asked for, and ``errors.txt``, what the process
+wrote to stderr.  A run that waits for its turn, or that could not start, has no config.json yet.
 """
 
 from __future__ import annotations
@@ -11,7 +14,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import socket
 import time
+import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,12 +27,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
-State = Literal["starting", "running", "stopped", "finished", "failed"]
+State = Literal["waiting", "starting", "running", "stopped", "finished", "failed"]
+"""What a training says of itself in status.json; `waiting` for its turn behind others."""
+Condition = Literal["waiting", "starting", "running", "silent", "gone", "stopped", "finished", "failed"]
+"""What is true of it: it may have no time to say so (`silent`), or have been killed (`gone`)."""
 
 STALE_SECONDS = 30.0
 """A heartbeat older than this, in a run that says it is running, means that its process is gone or stuck."""
 
+PREPARE_SECONDS = 600.0
+"""A training that has not begun yet is given so long without a word: it may read a million names first."""
+
+START_SECONDS = 20.0
+"""A process that was started is given so long to take its folder."""
+
 FORMAT = 1
+
+_ASKED = frozenset({"about.json", "errors.txt", "request.json", "status.json", "log.txt"})
+"""What may be in a folder before its run begins, where a page asked for it."""
+_LOCK_TRIES, _LOCK_SECONDS = 5, 0.05
 
 RUNS = Path("runs")
 """Where runs are, seen from where the program was started."""
@@ -78,6 +97,29 @@ class RunDirectory:
         return self.path / "checkpoints" / "best.pt"
 
     @property
+    def start(self) -> Path:
+        """What a branch began from."""
+        return self.path / "checkpoints" / "start.pt"
+
+    def kept(self, step: int) -> Path:
+        """A checkpoint that stays when later ones come."""
+        return self.path / "checkpoints" / f"step-{step:09d}.pt"
+
+    def checkpoints(self) -> dict[str, Path]:
+        """Every checkpoint there is by its name, the latest first: last, best, step-…, start."""
+        names = ["last", "best", *sorted((path.stem for path in self.last.parent.glob("step-*.pt")), reverse=True)]
+        found = {name: self.last.with_name(f"{name}.pt") for name in [*names, "start"]}
+        return {name: path for name, path in found.items() if path.is_file()}
+
+    @property
+    def request_path(self) -> Path:
+        return self.path / "request.json"
+
+    @property
+    def errors_path(self) -> Path:
+        return self.path / "errors.txt"
+
+    @property
     def probe_picture_path(self) -> Path:
         return self.probes_path / "picture.png"
 
@@ -94,35 +136,49 @@ class RunDirectory:
             RunError: there is something else already, or no place to write.
         """
         run = cls(path)
-        if run.path.exists() and not run.path.is_dir():
-            raise RunError(f"cannot write a run to {path}: it is a file; name a new folder")
-        if run.config_path.exists():
-            raise RunError(f"{path} already holds a run: resume it with --resume {path}, or name another folder")
-        if run.path.is_dir() and any(run.path.iterdir()):
-            raise RunError(f"{path} is not empty and holds no run: name a new folder, so that nothing is overwritten")
-        try:
-            for folder in (run.path, run.last.parent, run.probes_path):
-                folder.mkdir(parents=True, exist_ok=True)
-            replace_atomically(run.config_path, _json_bytes(config, indent=2))
-            run.lock()
-        except OSError as error:
-            run.discard()
-            raise RunError(f"cannot write a run to {path}: {explained(error)}; name another folder") from None
-        except BaseException:
-            run.discard()
-            raise
+        run.begin(config)
         return run
 
+    def begin(self, config: dict[str, Any]) -> None:
+        """Makes this folder a run with this config, locked for this process; what a page put there stays.
+
+        Raises:
+            RunError: there is something else already, or no place to write.
+        """
+        path = self.path
+        if path.exists() and not path.is_dir():
+            raise RunError(f"cannot write a run to {path}: it is a file; name a new folder")
+        if self.config_path.exists():
+            raise RunError(f"{path} already holds a run: resume it with --resume {path}, or name another folder")
+        if path.is_dir() and self._lock is None and any(entry.name not in _ASKED for entry in path.iterdir()):
+            raise RunError(f"{path} is not empty and holds no run: name a new folder, so that nothing is overwritten")
+        try:
+            for folder in (path, self.last.parent, self.probes_path):
+                folder.mkdir(parents=True, exist_ok=True)
+            self.lock()
+            replace_atomically(self.config_path, _json_bytes(config, indent=2))
+        except OSError as error:
+            self.discard()
+            raise RunError(f"cannot write a run to {path}: {explained(error)}; name another folder") from None
+        except BaseException:
+            self.discard()
+            raise
+
     def discard(self) -> None:
-        """Takes a run away that has not begun: nothing is lost, and the same command can be given again."""
-        self.release()
+        """Takes a run away that has not begun: nothing is lost, and the same command can be given again.
+
+        The folder itself stays where a page asked for the run, and says what became of it.
+        """
+        asked = self.request_path.exists()
+        if not asked:
+            self.release()
         if self.last.exists() or self.metrics_path.exists():
             return
         with contextlib.suppress(OSError):
-            files = (self.config_path, self.log_path, self.status_path, self.probe_picture_path)
-            for path in (*files, *self.path.glob("events.*")):
+            files = (self.config_path, self.start, self.probe_picture_path, *self.path.glob("events.*"))
+            for path in (*files, *(() if asked else (self.log_path, self.status_path))):
                 path.unlink(missing_ok=True)
-            for folder in (self.last.parent, self.probes_path, self.path):
+            for folder in (self.last.parent, self.probes_path, *(() if asked else (self.path,))):
                 folder.rmdir()
 
     @classmethod
@@ -133,13 +189,22 @@ class RunDirectory:
             RunError: there is none.
         """
         run = cls(path)
-        if run.path.is_file():
-            raise RunError(f"{path} is a file: name the run's folder, the one with config.json in it")
-        if not run.path.is_dir():
-            raise RunError(f"there is no folder {path}, so no run to open")
-        if not run.config_path.is_file():
-            raise RunError(f"{path} holds no run: it has no config.json")
+        run.check()
         return run
+
+    def check(self) -> None:
+        """Raises RunError where this folder holds no run."""
+        if self.path.is_file():
+            raise RunError(f"{self.path} is a file: name the run's folder, the one with config.json in it")
+        if not self.path.is_dir():
+            raise RunError(f"there is no folder {self.path}, so no run to open")
+        if not self.config_path.is_file():
+            raise RunError(f"{self.path} holds no run: it has no config.json")
+
+    @property
+    def held(self) -> bool:
+        """Whether this object has the lock."""
+        return self._lock is not None
 
     def lock(self) -> None:
         """Makes this process the only one that writes here, until it ends, however it ends.
@@ -149,16 +214,23 @@ class RunDirectory:
         """
         import fcntl  # noqa: PLC0415 - not on Windows, where runs can still be read
 
-        descriptor = os.open(self.config_path, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            pid = self.status().get("pid", "unknown")
-            raise RunError(
-                f"{self.path} is in use by another process (pid {pid}): stop that one first, "
-                f"by creating the file {self.stop_path}, or name another folder"
-            ) from None
+        if self._lock is not None:
+            return
+        descriptor = os.open(self.path, os.O_RDONLY)
+        for patience in reversed(range(_LOCK_TRIES)):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if patience:  # whoever only asks whether it is locked holds it for a moment
+                    time.sleep(_LOCK_SECONDS)
+                    continue
+                os.close(descriptor)
+                pid = self.status().get("pid", "unknown")
+                raise RunError(
+                    f"{self.path} is in use by another process (pid {pid}): stop that one first, "
+                    f"by creating the file {self.stop_path}, or name another folder"
+                ) from None
         self._lock = descriptor
         for folder in (self.last.parent, self.probes_path):
             folder.mkdir(exist_ok=True)
@@ -171,7 +243,10 @@ class RunDirectory:
 
         if self._lock is not None:
             return True
-        descriptor = os.open(self.config_path, os.O_RDONLY)
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
@@ -210,13 +285,24 @@ class RunDirectory:
         """Replaces the status; not fsynced, since after a power cut no process is alive to have one."""
         replace_atomically(self.status_path, _json_bytes(status), durable=False)
 
-    def is_stale(self, now: float | None = None) -> bool:
-        """Whether the run says it is running and has not said so for too long."""
-        status = self.status()
-        heartbeat = status.get("heartbeat")
-        if status.get("state") not in {"starting", "running"} or not isinstance(heartbeat, int | float):
-            return False
-        return (time.time() if now is None else now) - heartbeat > STALE_SECONDS
+    def condition(self, now: float | None = None) -> Condition:
+        """What is true of the training, whatever its status claims: the system is asked whether its process lives."""
+        status, now = self.status(), time.time() if now is None else now
+        said, beat = str(status.get("state")), status.get("heartbeat")
+        age = now - beat if isinstance(beat, int | float) else None
+        alive = said in {"waiting", "starting", "running"}
+        if self.is_locked():
+            if not alive:  # it goes on with a run that had ended, and has not said so yet
+                return "starting"
+            # Reading a large folder or compiling kernels takes longer than a step, and says nothing meanwhile.
+            patience = PREPARE_SECONDS if said == "starting" else STALE_SECONDS
+            return "silent" if age is None or age > patience else typing.cast("Condition", said)
+        if not alive:
+            return typing.cast("Condition", said) if said in {"stopped", "finished", "failed"} else "gone"
+        if status.get("host", socket.gethostname()) != socket.gethostname():  # locks are not seen from elsewhere
+            return "silent" if age is None or age > STALE_SECONDS else typing.cast("Condition", said)
+        just_started = status.get("pid") is None and age is not None and age < START_SECONDS
+        return "starting" if just_started else "gone"
 
     # --- stopping ----------------------------------------------------------------------------------------------------
 
@@ -254,6 +340,23 @@ class RunDirectory:
             if number.isdecimal() and int(number) > step:
                 probe.unlink()
 
+    def inherit(self, parent: RunDirectory, step: int) -> None:
+        """Takes the records and snapshots of another run up to a step, so that curves and film are whole.
+
+        Raises:
+            OSError: the disk is full, or the like.
+        """
+        kept = (
+            _json_bytes(record)
+            for record in self._records(parent._metrics_bytes())
+            if isinstance(record.get("step"), int) and record["step"] <= step
+        )
+        replace_atomically(self.metrics_path, b"".join(kept))
+        for probe in parent.probes_path.glob("step-*.npz"):
+            number = probe.stem.removeprefix("step-")
+            if number.isdecimal() and int(number) <= step:
+                link(probe, self.probes_path / probe.name)
+
     def _metrics_bytes(self) -> bytes:
         try:
             return self.metrics_path.read_bytes()
@@ -277,6 +380,20 @@ def new_path(root: Path, name: str) -> Path:
     while path.exists():
         path, number = root / f"{base}-{number}", number + 1
     return path
+
+
+def link(existing: Path, path: Path) -> None:
+    """Gives a whole file a second name without writing it again; a copy where the disk has no hard links.
+
+    Files of a run are only ever replaced, never written into, so that the two names stay apart.
+    """
+    aside = beside(path)
+    aside.unlink(missing_ok=True)
+    try:
+        aside.hardlink_to(existing)
+    except OSError:
+        shutil.copyfile(existing, aside)
+    aside.replace(path)
 
 
 def replace_atomically(path: Path, content: bytes | Callable[[BinaryIO], None], *, durable: bool = True) -> None:

@@ -13,19 +13,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from alexnet import checkpoints, probes
+from alexnet import branches, checkpoints, probes
+from alexnet.checks import TrainingError, enlarged, probe_crops, size_problems
 from alexnet.config import ConfigError, TrainConfig, option
+from alexnet.course import TEST_BATCH, steps_between_validations
 from alexnet.data.images import UnreadableImageError
-from alexnet.data.loading import LoaderError, TrainingBatches, batches, squared
-from alexnet.data.pack import PackSource
-from alexnet.data.preprocessing import Augmentation, Geometry, Preprocessing, Statistics, StatisticsGatherer
+from alexnet.data.loading import LoaderError, TrainingBatches, batches
+from alexnet.data.preprocessing import Augmentation, Geometry, Preprocessing, Statistics
 from alexnet.data.sources import open_data
-from alexnet.errors import UserError
+from alexnet.data.statistics import statistics_of, training_sample
 from alexnet.evaluate import evaluate, headline
 from alexnet.group import lost_another
-from alexnet.machine import available_bytes, check_memory, chosen, does_not_fit, ran_out_of_memory
+from alexnet.machine import available_bytes, chosen, does_not_fit, ran_out_of_memory
 from alexnet.recorder import Recorder, say, write_log
-from alexnet.runs import FORMAT, RunDirectory, RunError, explained, replace_atomically
+from alexnet.runs import FORMAT, RunDirectory, RunError, explained, link, replace_atomically
 from alexnet.trainer import NotFiniteError, Trainer
 
 if TYPE_CHECKING:
@@ -37,41 +38,50 @@ if TYPE_CHECKING:
     from alexnet.progress import Progress
     from alexnet.runs import State
 
-STATISTICS_PICTURES = 10_000
-"""Mean and principal components of colour are taken over all training pictures, or so many, evenly spaced."""
-TEST_BATCH = 64
-
 RESUMABLE = frozenset({"data", "device", "workers", "threads", "checkpoint_minutes"})
 """What a resumed run may change: where it computes and where its data lies, not what."""
 
 
-class TrainingError(UserError):
-    """A training cannot start or go on; the message says why and what to do."""
-
-
-def begin(config: TrainConfig, path: Path, group: Group, progress: Progress) -> Session:
+def begin(config: TrainConfig, run: RunDirectory, group: Group, progress: Progress) -> Session:
     """A new run in a new folder, ready to run.
 
     Raises:
         UserError: something does not fit; nothing has been written then.
     """
-    session = Session(config, RunDirectory(path), group, progress, began=None)
+    return _begun(Session(config, run, group, progress))
+
+
+def branch(path: Path, changes: dict[str, Any], run: RunDirectory, group: Group, progress: Progress) -> Session:
+    """A new run that goes on from the checkpoint at `path`, or a run's last one, with some values changed.
+
+    It keeps step, momentum and the order of the pictures, so that without changes it ends with the same weights as the
+    run it comes from; where optimiser, batch or pictures change it starts at step 0 with the weights alone.
+
+    Raises:
+        UserError: something does not fit; nothing has been written then.
+    """
+    root = branches.opened(path, changes)
+    config = replace(root.config, **changes)
+    return _begun(Session(config, run, group, progress, branch=root))
+
+
+def _begun(session: Session) -> Session:
     try:
         session.prepare()
     except BaseException:
-        if group.leads and session.created:
+        if session.created:
             session.run_directory.discard()
         raise
     return session
 
 
-def resume(path: Path, changes: dict[str, Any], group: Group, progress: Progress) -> Session:
+def resume(run: RunDirectory, changes: dict[str, Any], group: Group, progress: Progress) -> Session:
     """A run that goes on from its last checkpoint, ready to run.
 
     Raises:
         UserError: no such run, one in use, a change of what decides the weights, or a damaged checkpoint.
     """
-    run = RunDirectory.open(path)
+    run.check()
     began = run.config()
     try:
         config = TrainConfig.from_json(began.get("config", {}))
@@ -80,12 +90,13 @@ def resume(path: Path, changes: dict[str, Any], group: Group, progress: Progress
     for name, value in changes.items():
         if name not in RESUMABLE and getattr(config, name) != value:
             raise RunError(
-                f"{path} trains with {option(name)} {getattr(config, name)}, not {value}: a resumed run keeps its "
-                "recipe; start a new run for another"
+                f"{run.path} trains with {option(name)} {getattr(config, name)}, not {value}: a resumed run keeps its "
+                "recipe; start a new run, or a branch with --branch, for another"
             )
     config = replace(config, **{name: value for name, value in changes.items() if name in RESUMABLE})
-    if group.leads:
+    if group.leads and not run.held:
         run.lock()
+        run.clear_stop()
     session = Session(config, run, group, progress, began=began)
     session.prepare()
     return session
@@ -101,11 +112,12 @@ class Session:
         group: Group,
         progress: Progress,
         *,
-        began: dict[str, Any] | None,
+        began: dict[str, Any] | None = None,
+        branch: branches.Branch | None = None,
     ) -> None:
         """`began` is what config.json holds of a run that is resumed."""
         self.config, self.run_directory, self._group, self._progress = config, run, group, progress
-        self._began = began
+        self._began, self._branch = began, branch
         self.created = False
         """Whether this process made the run directory."""
         self._stop_signal: int | None = None
@@ -132,10 +144,7 @@ class Session:
             world=group.size,
         )
         self._check_sizes()
-        checkpoint = self._last_checkpoint(self._began) if self._began is not None else None
-        if self._began is None and group.leads:
-            self.run_directory = RunDirectory.create(self.run_directory.path, self._record())
-            self.created = True
+        checkpoint = self._taken()
         group.wait()
         if group.leads:
             write_log(self.run_directory, self.splits.description)
@@ -151,17 +160,15 @@ class Session:
         _, height, width = self.network.input_shape
         self.geometry = Geometry(config.short_side(), height, width)
         train = self.splits.train
-        if isinstance(train, PackSource) and train.side < self.geometry.side:
-            self._say(
-                f"note: the pack's pictures have {train.side} pixels and this recipe wants {self.geometry.side}, so "
-                f"they are enlarged: pack with --side {self.geometry.side}, or train a smaller network, like "
-                "--preset quick"
-            )
+        if (note := enlarged(train, self.geometry)) is not None:
+            self._say(f"note: {note}")
         before = checkpoint.training if checkpoint is not None else None
         self.statistics = Statistics(**before["statistics"]) if before else self._statistics()
         self.preprocessing = Preprocessing.of(
             self.statistics, self.geometry, mean_image=config.mean == "image", unit_variance=config.unit_variance
         )
+        if self._branch is not None:  # what the network is used to, also where the pictures are others
+            self.preprocessing = self._branch.checkpoint.preprocessing
         augmentation = Augmentation(config.random_crop, config.mirror, config.colour_noise, config.jitter_to)
         self.batches = TrainingBatches(
             self.splits.train, self.geometry, augmentation, config.seed, config.batch, group.share
@@ -178,28 +185,35 @@ class Session:
             )
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        if checkpoint is not None and before:
+        if checkpoint is not None:
             self.trainer.load_weights(checkpoint.weights)
+        if self._branch is not None:
+            self._say(self._branch.bend(self.trainer, len(train)))
+        elif checkpoint is not None and before:
             self.trainer.load_state(before)
             self._best, self._results = before["best"], checkpoint.results
         self._film = self._probe() if group.leads and config.probes else None
 
+    def _taken(self) -> Checkpoint | None:
+        """Takes the run directory; gives the checkpoint to go on from, if there is one."""
+        if self._began is not None:
+            self._branch = branches.unsaved(self.run_directory, self._began)
+        if self._branch is not None:
+            self._branch.check(self.splits.train.classes, self.config.data)
+            checkpoint: Checkpoint | None = self._branch.checkpoint
+        else:
+            checkpoint = self._last_checkpoint(self._began) if self._began is not None else None
+        if self._began is None and self._group.leads:
+            self.run_directory.begin(self._record())
+            self.created = True
+            if self._branch is not None:
+                link(self._branch.path, self.run_directory.start)
+        return checkpoint
+
     def _check_sizes(self) -> None:
-        config, pictures, world = self.config, len(self.splits.train), self._group.size
-        if config.batch > pictures:
-            raise ConfigError(
-                f"{option('batch')} {config.batch} is more than the {pictures} training pictures: "
-                f"give at most {pictures}"
-            )
-        if config.batch % world:
-            raise ConfigError(
-                f"{option('batch')} {config.batch} does not split over {world} processes: "
-                f"give {config.batch + -config.batch % world}"
-            )
-        if config.optimiser == "adamw" and self.machine.precision == torch.float16:
-            raise ConfigError("adamw is not used with float16 here: use bfloat16 or float32")
-        if (problem := check_memory(self.network, self.machine, config.batch, world)) is not None:
-            raise TrainingError(problem)
+        pictures = len(self.splits.train)
+        for problem in size_problems(self.config, pictures, self.network, self.machine, self._group.size):
+            raise problem
 
     def _last_checkpoint(self, began: dict[str, Any]) -> Checkpoint | None:
         run, began_with = self.run_directory, began.get("data", {})
@@ -253,28 +267,31 @@ class Session:
             "processes": self._group.size,
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
             "created": time.time(),
-        }
+        } | ({} if self._branch is None else {"branch": self._branch.record(len(self.splits.train))})
 
     def _statistics(self) -> Statistics:
         """Mean and colours of the training set; every process works them out alike."""
         source = self.splits.train
-        indices = range(0, len(source), max(1, len(source) // STATISTICS_PICTURES))
+        indices = training_sample(len(source))
         self._say(f"taking mean and colours of {len(indices):,} training pictures")
-        gatherer = StatisticsGatherer(self.geometry.side)
-        for done, index in enumerate(indices):
-            try:
-                gatherer.add(squared(source, index, self.geometry.side))
-            except UnreadableImageError as error:
-                if self.config.on_unreadable == "stop":
-                    raise TrainingError(_ended_by(error)) from None
-                self._unreadable.setdefault(str(error))
+
+        def unreadable(error: UnreadableImageError) -> None:
+            if self.config.on_unreadable == "stop":
+                raise TrainingError(_ended_by(error)) from None
+            self._unreadable.setdefault(str(error))
+
+        def seen(done: int, total: int) -> None:
             if self._group.leads:
-                self._progress.show(done, len(indices), "mean and colours")
-        self._progress.close()
+                self._progress.show(done, total, "mean and colours")
+
         try:
-            return gatherer.result()
+            return statistics_of(source, indices, self.geometry.side, unreadable=unreadable, seen=seen)
+        except TrainingError:  # of `unreadable`, and a ValueError, too
+            raise
         except ValueError as error:
             raise TrainingError(f"{error}; the first: {next(iter(self._unreadable))}; mend or replace them") from None
+        finally:
+            self._progress.close()
 
     # --- running -----------------------------------------------------------------------------------------------------
 
@@ -288,7 +305,8 @@ class Session:
             with self._signals(), self._explained():
                 return self._trained(None)
         try:
-            self.run_directory.clear_stop()
+            if self._branch is not None and (parent := self._branch.parent) and self.trainer.step:
+                self.run_directory.inherit(parent, self.trainer.step)
             self.run_directory.forget_after(self.trainer.step)
             recorder = Recorder(
                 self.run_directory,
@@ -360,12 +378,12 @@ class Session:
 
     def _trained(self, recorder: Recorder | None) -> State:
         trainer, config = self.trainer, self.config
-        validate_every = max(1, round(config.validate_every * trainer.steps_per_epoch))
+        validate_every = steps_between_validations(config, trainer.steps_per_epoch)
         probe = self._film
         moments = probes.schedule(trainer.steps, config.probes)
-        if trainer.step == 0:
-            if recorder and probe:
-                recorder.probe(probe)
+        if recorder and probe and trainer.step == 0:
+            recorder.probe(probe)
+        if not self.run_directory.last.exists():
             self._save()
         saved_at, stopping = time.monotonic(), False
         reader = batches(
@@ -391,6 +409,8 @@ class Session:
                 if validates or time.monotonic() - saved_at > config.checkpoint_minutes * 60:
                     self._save()
                     saved_at = time.monotonic()
+                    if validates:
+                        self._keep(trainer.step // validate_every)
                 stopping = self._group.agreed(self._asked_to_stop())
                 if stopping or trainer.finished:
                     break
@@ -431,25 +451,11 @@ class Session:
 
     def _probe(self) -> probes.Probe:
         """Over the first validation pictures that can be read; the very first is also kept to be looked at."""
-        squares: list[np.ndarray[Any, Any]] = []
-        fault = ""
-        for index in range(len(self.splits.val)):
-            try:
-                squares.append(squared(self.splits.val, index, self.geometry.side))
-            except UnreadableImageError as error:
-                fault = fault or str(error)
-            if len(squares) == probes.PICTURES:
-                break
-        if not squares:
-            raise TrainingError(
-                f"none of the {len(self.splits.val):,} validation pictures can be read, the first: {fault}; "
-                "mend or replace them"
-            )
         top, left = self.geometry.centre
-        crops = np.stack(squares)[:, top : top + self.geometry.height, left : left + self.geometry.width].copy()
+        crops, label = probe_crops(self.splits.val, self.geometry)
         picture = Image.fromarray(crops[0])
         replace_atomically(self.run_directory.probe_picture_path, lambda file: picture.save(file, "PNG"))
-        return probes.Probe(self.network, self.preprocessing.inputs(torch.from_numpy(crops), top, left))
+        return probes.Probe(self.network, self.preprocessing.inputs(torch.from_numpy(crops), top, left), label)
 
     def _save(self) -> None:
         if not self._group.leads:
@@ -464,11 +470,22 @@ class Session:
                 weights=trainer.weights(),
                 config=self.config.as_json(),
                 results=self._results,
-                training=trainer.state() | {"best": self._best, "statistics": self.statistics.as_data()},
+                training=trainer.state()
+                | {
+                    "best": self._best,
+                    "statistics": self.statistics.as_data(),
+                    "pictures": len(self.splits.train),
+                },
             ),
         )
         if self._best and self._best["step"] == trainer.step:
-            checkpoints.link(run.last, run.best)
+            link(run.last, run.best)
+
+    def _keep(self, validation: int) -> None:
+        """Keeps the checkpoint of every so many validations."""
+        run, every = self.run_directory, self.config.keep_every
+        if self._group.leads and every and validation % every == 0:
+            link(run.last, run.kept(self.trainer.step))
 
     # --- stopping and saying -----------------------------------------------------------------------------------------
 

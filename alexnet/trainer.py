@@ -14,11 +14,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from alexnet import layers, towers
 from alexnet.build import build
+from alexnet.course import all_steps, scheduled_rate
 from alexnet.data.loading import UNREADABLE
 from alexnet.data.preprocessing import colour_shifts
 from alexnet.initialisation import initialise
 from alexnet.machine import autocast
-from alexnet.optim import SGD2012, Plateau, cosine_rate, warmed_up
+from alexnet.optim import SGD2012, Plateau
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -78,9 +79,7 @@ class Trainer:
         self.config, self.network, self.machine, self.share = config, network, machine, share
         self.preprocessing, self.statistics = preprocessing.on(machine.device), statistics
         self.steps_per_epoch = steps_per_epoch
-        self.steps = config.epochs * steps_per_epoch
-        if config.max_steps is not None:
-            self.steps = min(self.steps, config.max_steps)
+        self.steps = all_steps(config, steps_per_epoch)
         self.step = 0
         self.plateau = Plateau(config.learning_rate, config.patience, config.drops)
 
@@ -136,16 +135,13 @@ class Trainer:
 
     def learning_rate(self, step: int) -> float:
         """The rate of the step after `step` steps."""
-        config = self.config
-        warmup = config.warmup_epochs * self.steps_per_epoch
-        match config.schedule:
-            case "plateau":
-                rate = self.plateau.rate
-            case "constant":
-                rate = config.learning_rate
-            case "cosine":
-                rate = cosine_rate(config.learning_rate, step, self.steps)
-        return warmed_up(rate, step, warmup)
+        return scheduled_rate(
+            self.config,
+            step,
+            steps=self.steps,
+            steps_per_epoch=self.steps_per_epoch,
+            plateau_rate=self.plateau.rate,
+        )
 
     def validated(self, error: float) -> bool:
         """Tells the schedule the error rate of a validation; whether the learning rate drops for it."""

@@ -13,6 +13,7 @@ from alexnet import checkpoints
 from alexnet.build import build
 from alexnet.checkpoints import Checkpoint, CheckpointError
 from alexnet.data.preprocessing import Geometry, Preprocessing
+from alexnet.runs import link
 from alexnet.serial import DamagedNetworkError, network_as_data, network_from_data
 from alexnet.zoo import NETWORKS, network_from
 
@@ -84,9 +85,9 @@ def test_a_checkpoint_comes_back_whole(tmp_path: Path) -> None:
 
 def test_a_second_name_is_the_same_checkpoint_and_stays_when_the_first_changes(tmp_path: Path) -> None:
     checkpoints.save(tmp_path / "last.pt", checkpoint())
-    checkpoints.link(tmp_path / "last.pt", tmp_path / "best.pt")
+    link(tmp_path / "last.pt", tmp_path / "best.pt")
     checkpoints.save(tmp_path / "last.pt", checkpoint(results={"top1": 0.1}))
-    checkpoints.link(tmp_path / "last.pt", tmp_path / "other.pt")
+    link(tmp_path / "last.pt", tmp_path / "other.pt")
     assert checkpoints.load(tmp_path / "best.pt").results == {"top1": 0.5}
     assert checkpoints.load(tmp_path / "other.pt").results == {"top1": 0.1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt", "other.pt"]

@@ -1,15 +1,28 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
 from alexnet import machine, memory
 from alexnet.config import ConfigError, TrainConfig
-from alexnet.machine import available_bytes, check_memory, chosen, does_not_fit, ran_out_of_memory
+from alexnet.machine import (
+    available_bytes,
+    check_memory,
+    chosen,
+    does_not_fit,
+    product_rate,
+    ran_out_of_memory,
+    used_bytes,
+)
 from alexnet.zoo import network_named
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ALEXNET = network_named("alexnet-2012")
 
@@ -119,3 +132,31 @@ def test_torch_says_that_memory_ran_out_in_words_that_are_known() -> None:
 def test_free_memory_is_known_here() -> None:
     found = available_bytes(torch.device("cpu"))
     assert found is None or 2**20 < found < 2**50
+
+
+def test_memory_in_use_grows_with_what_is_allocated_and_not_with_files(tmp_path: Path) -> None:
+    here = choice()
+    before = used_bytes(here)
+    assert before is not None
+    held = np.ones(8 << 20)  # 64 MiB
+    grown = used_bytes(here)
+    assert grown is not None
+    assert 60 << 20 < grown - before < 80 << 20
+    (tmp_path / "file").write_bytes(bytes(64 << 20))
+    mapped = np.memmap(tmp_path / "file", mode="r")
+    assert int(mapped.sum()) == 0
+    again = used_bytes(here)
+    assert again is not None
+    assert again - grown < 8 << 20
+    assert held.sum() == 8 << 20
+
+
+def test_the_rate_of_products_is_that_of_a_product_timed_by_hand() -> None:
+    here = choice()
+    factor = torch.ones(1024, 1024, dtype=here.precision)
+    times = []
+    for _ in range(30):
+        begun = time.perf_counter()
+        factor @ factor
+        times.append(time.perf_counter() - begun)
+    assert product_rate(here) == pytest.approx(2 * 1024**3 / min(times), rel=0.8)  # two shared cores

@@ -9,7 +9,10 @@ from torch.nn import functional
 
 from alexnet import probes
 from alexnet.build import build
+from alexnet.checkpoints import untrained
+from alexnet.inference import Viewer
 from alexnet.probes import Probe, schedule
+from alexnet.spec import Flatten, Linear, Network, Softmax
 from alexnet.zoo import network_from
 
 if TYPE_CHECKING:
@@ -43,7 +46,8 @@ def test_a_probe_is_what_the_network_computes() -> None:
     model = build(network).eval()
     inputs = torch.randn(4, 3, 67, 67) * 50
     taken = Probe(network, inputs).taken(model.state_dict())
-    assert set(taken) == {"kernels", "map/conv1", "map/norm1", "map/norm2", "lrn/norm1", "lrn/norm2"}
+    norms = {f"{what}/{name}" for what in ("before", "map", "lrn") for name in ("norm1", "norm2")}
+    assert set(taken) == {"kernels", "map/conv1", "probabilities"} | norms
     np.testing.assert_array_equal(taken["kernels"], model.conv1.weight.detach().half().numpy())  # type: ignore[union-attr, operator]
     with torch.no_grad():
         relu = model[:2](inputs)
@@ -58,11 +62,68 @@ def test_a_probe_is_what_the_network_computes() -> None:
     np.testing.assert_allclose(taken["map/norm1"].astype(np.float32), expected, rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.parametrize("name", ["alexnet-2012@67", "caffenet@67", "alexnet-2012-source@67", "vgg-a@32"])
+def test_maps_and_probabilities_are_those_of_whoever_looks_through_the_same_weights(name: str) -> None:
+    network = network_from(name).adapted(classes=5, hidden=16)
+    checkpoint = untrained(network, seed=2)
+    inputs = torch.randn(3, *network.input_shape, generator=torch.Generator().manual_seed(1)) * 50
+    taken = Probe(network, inputs).taken(checkpoint.weights)
+    outputs = {stage.name: output[0] for stage, output in Viewer(checkpoint, torch.device("cpu")).walk(inputs[:1])}
+    names = [stage.name for stage in network.stages()]
+    probabilities = taken["probabilities"]
+    assert (probabilities.shape, probabilities.dtype) == ((5,), np.float32)
+    np.testing.assert_allclose(probabilities, outputs[names[-1]], rtol=1e-4, atol=1e-6)
+    norms = [key.removeprefix("lrn/") for key in taken if key.startswith("lrn/")]
+    assert {f"before/{norm}" for norm in norms} == {key for key in taken if key.startswith("before/")}
+    assert bool(norms) == (name != "vgg-a@32")
+    for norm in norms:
+        before = outputs[names[names.index(norm) - 1]]
+        expected = functional.adaptive_avg_pool2d(before, (min(32, before.shape[1]), min(32, before.shape[2])))
+        np.testing.assert_allclose(taken[f"before/{norm}"].astype(np.float32), expected, rtol=2e-3, atol=2e-3)
+
+
+def test_a_probe_takes_no_random_numbers_from_the_training_and_leaves_its_weights() -> None:
+    network = network_from("alexnet-2012@67").adapted(classes=3, hidden=8)
+    weights = dict(untrained(network, seed=2).weights)
+    copies = {name: tensor.clone() for name, tensor in weights.items()}
+    probe = Probe(network, torch.randn(2, 3, 67, 67), label=2)
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    first, second = probe.taken(weights), probe.taken(weights)
+    torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name])  # dropout is off
+    assert all(torch.equal(copies[name], tensor) for name, tensor in weights.items())
+
+
+def test_weights_of_another_precision_are_looked_through_in_float32() -> None:
+    network = network_from("alexnet-2012@67").adapted(classes=3, hidden=8)
+    halved = {name: tensor.bfloat16() for name, tensor in untrained(network, seed=2).weights.items()}
+    probe = Probe(network, torch.randn(2, 3, 67, 67))
+    expected = probe.taken({name: tensor.float() for name, tensor in halved.items()})
+    for name, array in probe.taken(halved).items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def test_a_network_without_convolutions_has_probabilities_alone() -> None:
+    network = Network(
+        "flat", "Flat", (3, 4, 4), (("flatten", Flatten()), ("fc", Linear(3)), ("prob", Softmax())), "made up", ""
+    )
+    weights = build(network).state_dict()
+    inputs = torch.randn(2, 3, 4, 4)
+    taken = Probe(network, inputs).taken(weights)
+    assert set(taken) == {"probabilities"}
+    assert set(Probe(network, inputs, label=2).taken(weights)) == {"probabilities", "label"}
+    scores = np.exp(weights["fc.weight"].numpy() @ inputs[0].flatten().numpy() + weights["fc.bias"].numpy())
+    np.testing.assert_allclose(taken["probabilities"], scores / scores.sum(), rtol=1e-5)
+
+
 def test_a_network_without_lrn_has_kernels_and_maps_of_its_first_convolution() -> None:
     network = network_from("vgg-a@32").adapted(classes=3, hidden=8)
     model = build(network)
     taken = Probe(network, torch.randn(2, 3, 32, 32)).taken(model.state_dict())
-    assert set(taken) == {"kernels", "map/conv1_1"}
+    assert set(taken) == {"kernels", "map/conv1_1", "probabilities"}
 
 
 def test_a_snapshot_is_small_and_comes_back(tmp_path: Path) -> None:

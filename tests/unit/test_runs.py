@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet.runs import STALE_SECONDS, RunDirectory, RunError, explained, new_path, replace_atomically
+from alexnet.runs import RunDirectory, RunError, explained, new_path, replace_atomically
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +25,6 @@ def test_a_new_run_has_its_config_and_nothing_else_to_read(run: RunDirectory) ->
     assert run.status() == {}
     assert run.metrics() == []
     assert not run.stop_requested()
-    assert not run.is_stale()
 
 
 def test_a_run_is_never_written_over(run: RunDirectory) -> None:
@@ -169,19 +168,10 @@ def test_a_reader_never_sees_half_a_status(run: RunDirectory) -> None:
     assert json.loads(run.status_path.read_text())  # also after a kill
 
 
-def test_a_heartbeat_grows_stale(run: RunDirectory) -> None:
-    run.write_status({"state": "running", "heartbeat": 1000.0})
-    assert not run.is_stale(now=1000.0 + STALE_SECONDS)
-    assert run.is_stale(now=1001.0 + STALE_SECONDS)
-    run.write_status({"state": "finished", "heartbeat": 1000.0})
-    assert not run.is_stale(now=1e9)
-
-
 @pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
 def test_a_damaged_status_is_no_status(run: RunDirectory, text: str) -> None:
     run.status_path.write_text(text)
     assert run.status() == {}
-    assert not run.is_stale()
 
 
 def test_the_stop_file_asks_to_stop(run: RunDirectory) -> None:

@@ -110,7 +110,10 @@ def test_the_film_goes_from_the_first_weights_to_the_last(finished: RunDirectory
     assert probes[-1] == finished.probe_path(STEPS)
     assert len(probes) >= 6
     with np.load(probes[0]) as first, np.load(probes[-1]) as last:
-        assert set(last) == {"kernels", "map/conv1", "map/norm1", "map/norm2", "lrn/norm1", "lrn/norm2"}
+        norms = {f"{kind}/{name}" for kind in ("before", "map", "lrn") for name in ("norm1", "norm2")}
+        assert set(last) == {"kernels", "map/conv1", "probabilities", "label", *norms}
+        assert last["probabilities"].sum() == pytest.approx(1, abs=1e-5)
+        assert last["label"] == 0  # the first validation picture is of the first class
         np.testing.assert_array_equal(last["kernels"], weights(finished)["conv1.weight"].half().numpy())
         assert np.abs(first["kernels"].astype(float) - last["kernels"]).max() > 1e-4
         before, after = last["lrn/norm1"]
