@@ -27,13 +27,21 @@ def newly_loaded(*modules: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "module",
-    [f"alexnet.{name}" for name in ("spec", "zoo", "memory", "serial", "config", "presets", "runs", "commandline")],
+    [
+        f"alexnet.{name}"
+        for name in (
+            *("spec", "zoo", "memory", "serial", "config", "presets", "runs", "commandline", "about", "archive"),
+            *("portable", "launch", "course", "plan"),
+        )
+    ],
 )
 def test_networks_as_data_need_the_standard_library_only(module: str) -> None:
     assert newly_loaded(module) - sys.stdlib_module_names == {"alexnet"}
 
 
-@pytest.mark.parametrize("module", ["costs", "tables", "conventions", "formulas", "receptive", "__main__"])
+@pytest.mark.parametrize(
+    "module", ["costs", "tables", "conventions", "formulas", "receptive", "run_comparison", "__main__"]
+)
 def test_tables_need_neither_torch_nor_anything_else_to_install(module: str) -> None:
     assert newly_loaded(f"analysis.{module}") - sys.stdlib_module_names == {"alexnet", "analysis"}
 
