@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 
 def kept(widget: Callable[..., Any], label: str, *options: Any, key: str, default: Any, **how: Any) -> Any:
     """What a widget says, which starts where it was left, also after a visit to a page that does not show it."""
-    st.session_state.setdefault(key, st.session_state.get(f"kept_{key}", default))
+    if st.session_state.get(key) is None:
+        # Also where a busy browser first drew the widget without the start it was given, and says that nothing is
+        # chosen: a page that looks again every two seconds may have sent it a second time by then.
+        st.session_state[key] = st.session_state.get(f"kept_{key}", default)
     value = widget(label, *options, key=key, **how)
-    st.session_state[f"kept_{key}"] = st.session_state[key]
+    if value is None:  # the state of a widget of this name on the page before, which this one does not take over
+        return st.session_state.get(f"kept_{key}", default)
+    st.session_state[f"kept_{key}"] = value
     return value
 
 
@@ -70,3 +75,10 @@ def below(limit: int, text: str) -> int | None:
 def choose(name: str, number: int) -> None:
     """Make this number the one that `place` gives."""
     st.session_state[f"kept_{name}"] = number
+
+
+def go_to(name: str, option: str) -> None:
+    """Make this option the one that `pick` gives at the next run, whatever its widget says now."""
+    st.session_state[f"kept_pick_{name}"] = option
+    st.session_state.pop(f"pick_{name}", None)
+    st.query_params[name] = option

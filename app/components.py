@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+from plotly.offline import get_plotlyjs
 
 from analysis.formats import number_text
 from app import theme
+from app.figures.film import film_block, film_groups
 from app.figures.sheets import WIDTH, sheet_svg
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from numpy.typing import NDArray
 
+    from analysis.film import Reel, Screen
     from analysis.sheets import Sheet, Tiles
     from app.theme import Palette
 
@@ -45,6 +48,35 @@ _cells = st.components.v2.component(
     html='<div class="drawing"></div><div class="reading">&nbsp;</div>',
     css=_source("drawing.css"),
     js=_source("cells.js"),
+    isolate_styles=False,
+)
+
+_film = st.components.v2.component(
+    "laboratory_film",
+    html=_source("film.html"),
+    css=_source("film.css"),
+    js=_source("film.js"),
+    isolate_styles=False,
+)
+
+_film_block = st.components.v2.component(
+    "laboratory_film_block",
+    html='<div class="film-block"></div>',
+    js=_source("film_block.js"),
+    isolate_styles=False,
+)
+
+_plotly = st.components.v2.component(
+    "laboratory_plotly",
+    html="<div></div>",
+    js=f"{get_plotlyjs()}\nexport default function () {{}}\n",
+    isolate_styles=False,
+)
+
+_live_chart = st.components.v2.component(
+    "laboratory_live_chart",
+    html='<div class="live-chart" role="img"></div>',
+    js=_source("live_chart.js"),
     isolate_styles=False,
 )
 
@@ -142,6 +174,44 @@ def picked_cell(picked: Any) -> tuple[int, int] | None:
     return int(row), int(column)
 
 
+def film(
+    reels: Sequence[Reel],
+    screen: Screen,
+    labels: Mapping[int, str],
+    *,
+    key: str,
+    version: str = "",
+    selected: int | None = None,
+    on_pick: Callable[[], None] | None = None,
+) -> int | None:
+    """A film of kernels with a slider and a play button; returns the kernel picked just now, or None.
+
+    `labels` says of every step what stands beside the slider.  `version` names what else decides the pictures, such as
+    their scaling: while it stays, so do the pictures that the browser has.  Where nothing changed the reader's place,
+    size and speed stay as they are, and from the newest moment on the film follows.  Each reel is an element of its
+    own, which Streamlit sends again only when it has changed: keep them in `analysis.film.blocks`.
+    """
+    name = f"{key} {version}"
+    with st.container(key=f"film_blocks_{key}", gap=None):
+        for number, reel in enumerate(reels):
+            _film_block(key=f"{key}_block_{number}", data=film_block(name, reel))
+    steps = [step for reel in reels for step in reel.steps]
+    result: Any = _film(
+        key=key,
+        data={
+            "film": name,
+            "steps": steps,
+            "labels": [labels[step] for step in steps],
+            "groups": film_groups(screen),
+            "tile": list(screen.sheet.tile),
+            "selected": selected,
+            "pickable": on_pick is not None,
+        },
+        on_picked_change=on_pick or (lambda: None),
+    )
+    return int(result.picked) if result.picked else None
+
+
 def palette() -> Palette:
     """The colours of the theme that the reader has."""
     return theme.palette(st.context.theme.type)
@@ -150,6 +220,22 @@ def palette() -> Palette:
 def chart(figure: go.Figure, *, key: str, alt: str) -> None:
     """A chart of Plotly's without its own row of tools; `alt` is what a screen reader is told."""
     st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt)
+
+
+def prepare_live_charts() -> None:
+    """Puts Plotly on the page, once, for `live_chart`: outside of what is drawn again and again."""
+    with st.container(key="plotly", height="content", gap=None):
+        _plotly(key="plotly_itself")
+
+
+def live_chart(figure: go.Figure, *, key: str, alt: str) -> None:
+    """A chart that, drawn again under the same key, changes in place: no flicker, and a reader stays zoomed in.
+
+    `st.plotly_chart` makes the figure a part of the element's identity, whatever its key, and puts a new element in the
+    old one's place.  Needs `prepare_live_charts`.  What is zoomed stays where the figure's `uirevision` does.
+    """
+    figure.update_layout(template="none")  # plotly's default paints a ground of its own
+    _live_chart(key=key, data={"figure": figure.to_json(), "alt": alt})
 
 
 def save_figure(target: str, title: str, name: str) -> None:

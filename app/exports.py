@@ -90,7 +90,8 @@ def show_frame(table: Table, key: str, *, widths: dict[str, int] | None = None, 
                 width=width,
             )
         else:
-            config[column.key] = st.column_config.NumberColumn(column.heading, format="localized", width=width)
+            shown: Any = "percent" if column.percent else "localized"
+            config[column.key] = st.column_config.NumberColumn(column.heading, format=shown, width=width)
         records[column.key] = values
     st.dataframe(
         records,

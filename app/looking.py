@@ -1,7 +1,7 @@
 """What the pages that look inside share: the weights, the device they run on, and the picture.  All in the sidebar.
 
-A choice is one short text, which stands in the page's address: ``built-in``, ``random:alexnet-2012:0``, ``run:NAME``,
-``file:PATH``; ``cat``, ``generated:12``.  What was uploaded or photographed has no address.
+A choice is one short text, which stands in the page's address: ``built-in``, ``random:alexnet-2012:0``,
+``run:NAME/best``, ``file:PATH``; ``cat``, ``generated:12``.  What was uploaded or photographed has no address.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 from PIL import Image
 
+from alexnet.about import about
 from alexnet.errors import UserError
-from alexnet.runs import RUNS, explained
+from alexnet.runs import RUNS, RunDirectory, explained
 from alexnet.spec import times
 from alexnet.zoo import NETWORKS
 from analysis.kernels import EXPLANATIONS
@@ -133,7 +134,7 @@ def _weights() -> Chosen:
     if source == "Random":
         reference = f"random:{_network()}:{_seed()}"
     elif source == "Run":
-        reference = f"run:{_run()}"
+        reference = f"run:{_run()}/{_checkpoint()}"
     elif source == "File":
         reference = f"file:{_path()}"
         network, pixels = _read_as()
@@ -176,11 +177,20 @@ def _from_address() -> None:
             if number is None:
                 state.notice(f"a seed is a number from 0 to {LARGEST_SEED:,}; got {seed[:60]!r}")
         case "run":
-            st.session_state.kept_weights_from, st.session_state.kept_weights_run = "Run", rest
+            choose_run(*rest.split("/", 1))
         case "file":
             st.session_state.kept_weights_from, st.session_state.kept_weights_path = "File", rest
         case _:
             state.notice(f"weights are built-in, random:NETWORK:SEED, run:NAME or file:PATH; got {given[:60]!r}")
+
+
+def choose_run(name: str, checkpoint: str = "best") -> None:
+    """Make a run's checkpoint the weights that these pages look inside."""
+    st.session_state.kept_weights_from = "Run"
+    st.session_state.kept_weights_run, st.session_state.kept_weights_checkpoint = name, checkpoint
+    for key in ("weights_from", "weights_run", "weights_checkpoint"):  # of a widget that still remembers another
+        st.session_state.pop(key, None)
+    st.session_state.weights_read = True
 
 
 def _device() -> str:
@@ -215,12 +225,38 @@ def _run() -> str:
         st.session_state.pop("weights_run", None)
         st.session_state.pop("kept_weights_run", None)
     about = f"From {RUNS.resolve()}, newest first"
-    return str(choices.kept(st.selectbox, "Run", runs, key="weights_run", default=runs[0], help=about))
+    return str(
+        choices.kept(
+            st.selectbox, "Run", runs, key="weights_run", default=runs[0], help=about, format_func=_called
+        )
+    )  # fmt: skip
 
 
 def _runs() -> list[str]:
-    found = [path.parent.parent for path in RUNS.glob("*/checkpoints/last.pt")]
-    return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+    found = {path.parent.parent: path for path in sorted(RUNS.glob("*/checkpoints/*.pt"))}
+    return [run.name for run in sorted(found, key=lambda run: run.stat().st_mtime, reverse=True)]
+
+
+def _called(run: str) -> str:
+    """A run by the name that its reader gave it, or its folder's."""
+    return about(RUNS / run).name or run
+
+
+def _checkpoint() -> str:
+    """Which of the run's checkpoints: the best, unless another is asked for."""
+    there = list(RunDirectory(RUNS / st.session_state.kept_weights_run).checkpoints())
+    there.sort(key=lambda name: (name != "best", name != "last"))
+    if (asked := st.session_state.get("kept_weights_checkpoint", "best")) not in there:
+        if asked != "best":
+            state.notice(f"this run has no checkpoint {asked[:60]!r}; its {there[0]} is shown")
+        st.session_state.pop("weights_checkpoint", None)
+        st.session_state.kept_weights_checkpoint = there[0]
+    return str(
+        choices.kept(
+            st.selectbox, "Checkpoint", there, key="weights_checkpoint", default=there[0],
+            help="Best: of all validations. Last: where training is; it is read beside a training that goes on.",
+        )
+    )  # fmt: skip
 
 
 def _path() -> str:
@@ -266,7 +302,7 @@ def _opened(what: str, reference: str, device: str, network: str | None, pixels:
             name, _, seed = what.partition(":")
             key, checkpoint = reference, queries.untrained(name, int(seed))
         else:
-            path = {"built-in": queries.BUILT_IN, "run": RUNS / what}.get(kind, Path(what))
+            path = {"built-in": queries.BUILT_IN, "run": _of_run(what)}.get(kind, Path(what))
             version = queries.stamp(path)
             key = f"{path}|{version}|{network}|{pixels}"
             try:
@@ -275,9 +311,16 @@ def _opened(what: str, reference: str, device: str, network: str | None, pixels:
                 if kind != "upload":
                     raise
                 raise _without_folder(error, path) from None
-    label = {"built-in": "built-in", "random": "random weights"}.get(kind, Path(what).name)
+    labels = {"built-in": "built-in", "random": "random weights", "run": what.replace("/", "-")}
+    label = labels.get(kind, Path(what).name)
     _describe(checkpoint, device)
     return Chosen(f"{key}|{device}", label, device, checkpoint)
+
+
+def _of_run(what: str) -> Path:
+    """The file of ``NAME/CHECKPOINT``."""
+    name, _, checkpoint = what.partition("/")
+    return RUNS / name / "checkpoints" / f"{checkpoint}.pt"
 
 
 def _without_folder(error: UserError, path: Path) -> UserError:

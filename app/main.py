@@ -21,6 +21,11 @@ page = st.navigation(
             st.Page("screens/compare.py", title="Compare", icon=":material/compare_arrows:"),
             st.Page("screens/disagree.py", title="Why tools disagree", icon=":material/balance:"),
         ],
+        "Train": [
+            st.Page("screens/start.py", title="Start a training", icon=":material/play_circle:"),
+            st.Page("screens/runs.py", title="Runs", icon=":material/monitoring:"),
+            st.Page("screens/compare_runs.py", title="Compare runs", icon=":material/stacked_line_chart:"),
+        ],
         "Look inside": [
             st.Page("screens/kernels.py", title="Kernels", icon=":material/grid_view:"),
             st.Page("screens/activations.py", title="Activations", icon=":material/layers:"),
@@ -29,6 +34,7 @@ page = st.navigation(
     }
 )
 LOOKING = {"kernels", "activations", "lrn"}
+TRAINING = {"start", "runs", "compare_runs"}
 
 st.logo(str(Path(__file__).parent / "logo.svg"), size="large")
 st.html(Path(__file__).parent / "frontend" / "page.css")
@@ -37,6 +43,8 @@ with st.sidebar:
     if page.url_path in LOOKING:
         state.keep_network_controls()
         looking.controls()
+    elif page.url_path in TRAINING:
+        state.keep_network_controls()
     else:
         state.network_controls()
 state.show_url_notices()

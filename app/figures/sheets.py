@@ -94,11 +94,16 @@ def _headings(sheet: Sheet, scale: float) -> Iterator[str]:
         yield f'<text class="t{tower}" x="{left * scale:.1f}" y="{baseline:.1f}">{escape(group.label)}</text>'
 
 
-def png_address(picture: Image.Image) -> str:
-    """A picture as an address that holds all of it."""
+def png(picture: Image.Image) -> bytes:
+    """A picture as a PNG file."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
-    return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode('ascii')}"
+    return buffer.getvalue()
+
+
+def png_address(picture: Image.Image) -> str:
+    """A picture as an address that holds all of it."""
+    return f"data:image/png;base64,{b64encode(png(picture)).decode('ascii')}"
 
 
 def _button(place: Place, sheet: Sheet, scale: float, label: str, *, chosen: bool, entry: bool) -> str:

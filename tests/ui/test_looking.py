@@ -526,7 +526,11 @@ def test_runs_of_this_machine(look: Open, runs: Path) -> None:
     norm = 2 * float(untrained().weights["conv1.weight"][0].double().norm())
     assert f"norm **{norm:.4g}**" in words(app)
     app = look("kernels", weights="run:../../etc")
-    assert address(app)["weights"] == "run:first"
+    assert address(app)["weights"] == "run:first/best"
+    app = look("kernels", weights="run:second/last", kernel="0")
+    assert f"norm **{10 * norm:.4g}**" in words(app)
+    app = look("kernels", weights="run:second/step-000000007")
+    assert address(app)["weights"] == "run:second/best"
 
 
 # --- one choice for all pages, in their addresses --------------------------------------------------------------------

@@ -1,0 +1,367 @@
+"""The film of a run: its first kernels as they form, what LRN does meanwhile, and one picture through all of it."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import streamlit as st
+
+from alexnet.data.imagenet import readable
+from alexnet.errors import UserError
+from alexnet.runs import RunDirectory
+from alexnet.spec import LRN, Network
+from analysis import film
+from analysis.kernels import tower_names
+from analysis.sheets import Sheet, map_tiles, tower_blocks, tower_groups
+from app import choices, components, exports
+from app.figures import film as figures
+from app.figures.sheets import png
+from app.state import literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from app.running import Run
+
+MOST = 400
+"""Moments of a film that the page plays; of a longer one every second, fourth or eighth."""
+SCALES: dict[str, film.Scaling] = {"Each kernel": "kernel", "Growth": "film"}
+KEYS: dict[str | type, Any] = {
+    Network: lambda network: (network.name, network.input_shape, network.classes, network.hidden)
+}
+_LIKELIEST = 5
+
+
+# --- what is kept between two looks ----------------------------------------------------------------------------------
+
+
+def _version(run: Run, chosen: Sequence[int]) -> str:
+    """Changes when one of these probes is written anew, as by a training that went on from an earlier checkpoint."""
+    times = []
+    for step in chosen:
+        try:
+            times.append(run.directory.probe_path(step).stat().st_mtime_ns)
+        except OSError:
+            times.append(0)
+    return f"{sum(times):x}"
+
+
+@st.cache_data(max_entries=256, show_spinner=False, hash_funcs=KEYS)
+def _reel(run: str, chosen: tuple[int, ...], version: str, network: Network, scale: float | None) -> film.Reel:  # noqa: ARG001
+    return film.reel(Path(run), chosen, film.screen(network), scale)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False, hash_funcs=KEYS)
+def _summaries(run: str, chosen: tuple[int, ...], version: str, network: Network) -> list[film.Summary]:  # noqa: ARG001
+    found = []
+    for step in chosen:
+        try:
+            found.append(film.summary(film.read(RunDirectory(run).probe_path(step)), network))
+        except UserError:
+            continue  # the kernels' view names it
+    return found
+
+
+@st.cache_data(max_entries=256, show_spinner=False, hash_funcs=KEYS)
+def _changes(run: str, chosen: tuple[int, ...], version: str, network: Network) -> tuple[film.Change, ...]:  # noqa: ARG001
+    return film.changes(Path(run), chosen, film.screen(network))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _reach(run: str, chosen: tuple[int, ...], version: str) -> float:  # noqa: ARG001
+    return film.reach(Path(run), chosen)
+
+
+@st.cache_resource(max_entries=128, show_spinner=False)
+def _kept(key: tuple[str | int | bool, ...], _draw: Callable[[], Any]) -> Any:  # noqa: ARG001
+    """A figure as it was, until something in its `key` is new: moments come seldom, and a page redraws every 2 s."""
+    return _draw()
+
+
+def _all_summaries(run: Run, network: Network) -> list[film.Summary]:
+    """Every moment in numbers; only the block that still grows is computed again."""
+    found: list[film.Summary] = []
+    for block in film.blocks(film.thinned(film.steps(run.directory.path), MOST)):
+        found += _summaries(str(run.directory.path), block, _version(run, block), network)
+    return found
+
+
+def _all_changes(run: Run, chosen: tuple[int, ...], network: Network) -> list[film.Change]:
+    found: list[film.Change] = []
+    last: tuple[int, ...] = ()
+    for block in film.blocks(chosen):
+        joined = (*last, *block)  # the change from one block to the next belongs to the film, too
+        found += _changes(str(run.directory.path), joined, _version(run, joined), network)
+        last = block[-1:]
+    return found
+
+
+# --- kernels ---------------------------------------------------------------------------------------------------------
+
+
+def begun(run: Run) -> tuple[Network, tuple[int, ...]] | None:
+    """The network and the moments there are; None, having said why, where there is nothing to see."""
+    network = run.network()
+    chosen = film.thinned(film.steps(run.directory.path), MOST)
+    if network is None:
+        st.info("Its config does not say which network it trains, so its film cannot be shown.")
+    elif not chosen and run.config is not None and run.config.probes == 0:
+        st.info("This run takes no moments for a film: --probes is 0.")
+    elif not chosen:
+        st.info("The first moment of the film is taken when the training begins.")
+    else:
+        return network, chosen
+    return None
+
+
+def kernels(run: Run) -> None:
+    """The first layer's kernels of both towers, moment by moment."""
+    if (found := begun(run)) is None:
+        return
+    network, chosen = found
+    screen = film.screen(network)  # raises where the network has no convolution, and the page says so
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        scaling = SCALES[
+            choices.kept(
+                st.segmented_control, "Scale", list(SCALES), key="film_scale", default="Each kernel", required=True,
+                help="Zero is mid-grey. Each kernel: at every moment its own largest weight is black or white. Growth: "
+                "one scale for the whole film, so that kernels are seen to grow out of grey.",
+            )
+        ]  # fmt: skip
+    place, version = str(run.directory.path), _version(run, chosen)
+    scale = film.film_scale(_reach(place, chosen, version)) if scaling == "film" else None
+    reels = [_reel(place, block, _version(run, block), network, scale) for block in film.blocks(chosen)]
+    missing = [one for reel in reels for one in reel.left_out]
+    if not any(reel.steps for reel in reels):
+        st.error(literal(f"No moment of this film can be shown: {missing[0].reason}"), icon=":material/error:")
+        return
+    per_epoch = run.steps_per_epoch
+    labels = {step: f"step {step:,}" + (f" · epoch {step / per_epoch:.1f}" if per_epoch else "") for step in chosen}
+    with st.container(key="film_of_kernels"):
+        components.film(reels, screen, labels, key="film", version=f"{run.id} {scale}")
+    st.caption(
+        f"{screen.layer}'s {screen.shape[0]} kernels at {len(chosen)} moments, dense at first, where they change "
+        "fastest. Noise turns into edges, gratings and blobs of colour. Drag the slider, or press Play."
+    )
+    _say_missing(missing)
+    _take_away(run, network, chosen, scaling)
+    summaries = _all_summaries(run, network)
+    moved = _all_changes(run, chosen, network)
+    st.header("Order out of noise", divider="gray")
+    st.caption(
+        "Compact: the share of kernels with more than 80 % of their spectral energy in one pair of peaks; noise has "
+        "none, BVLC's AlexNet, trained on ImageNet, 83 %. Smoothness: squared differences between neighbouring weights "
+        "over their energy; noise 3.63, BVLC 0.66. Change: how much the kernels moved since the moment before."
+    )
+    logarithmic = choices.kept(
+        st.toggle, "Logarithmic steps", key="film_log", default=True, help="The first steps change most"
+    )
+    with st.container(key="chart_order"):
+        palette = components.palette()
+        components.live_chart(
+            _kept(
+                ("order", place, version, len(chosen), repr(palette), logarithmic),
+                lambda: figures.order_figure(summaries, moved, screen.names, palette, logarithmic=logarithmic),
+            ),
+            key=f"film_order_{run.id}", alt="Compactness, smoothness, colourfulness, size and change over time",
+        )  # fmt: skip
+    components.save_figure("chart_order", "order out of noise", f"{run.id}-order")
+    exports.show_table(film.order_table(summaries, moved, screen), "film_numbers", f"{run.id}-film", most=10)
+
+
+def _say_missing(missing: Sequence[film.LeftOut]) -> None:
+    if missing:
+        with st.expander(f"{len(missing)} moment{'s' * (len(missing) != 1)} cannot be shown"):
+            st.markdown("\n".join(f"* {literal(one.reason)}" for one in missing[:50]))
+
+
+_MOVING: tuple[tuple[str, Literal["gif", "webp"], str], ...] = (
+    ("GIF", "gif", "image/gif"),
+    ("WebP", "webp", "image/webp"),
+)
+
+
+def _take_away(run: Run, network: Network, chosen: Sequence[int], scaling: film.Scaling) -> None:
+    """The film as one file."""
+
+    def made() -> film.Film:
+        return film.frames(run.directory.path, network, 100, scaling)
+
+    def strip() -> bytes:
+        return png(film.strip(made(), 6, caption=f"{run.name}, steps {chosen[0]:,} to {chosen[-1]:,}"))
+
+    def playing(kind: Literal["gif", "webp"]) -> bytes:
+        return film.animation(made(), kind=kind, title=run.name)
+
+    with st.container(horizontal=True):
+        for label, kind, mime in _MOVING:
+            st.download_button(
+                label, data=partial(playing, kind), mime=mime,
+                file_name=f"{run.id}-film.{kind}", key=f"film_{kind}", on_click="ignore", icon=":material/movie:",
+                help="The film, playing by itself, to be put on a page or a slide",
+            )  # fmt: skip
+        st.download_button(
+            "Strip", data=strip, mime="image/png", file_name=f"{run.id}-film.png", key="film_strip",
+            on_click="ignore", icon=":material/view_agenda:", help="Six moments one below the other, for print",
+        )  # fmt: skip
+
+
+# --- LRN -------------------------------------------------------------------------------------------------------------
+
+
+def _norms(network: Network) -> dict[str, LRN]:
+    return {
+        stage.name: stage.layer
+        for stage in network.stages()
+        if isinstance(stage.layer, LRN) and len(stage.out_shape) == 3
+    }
+
+
+def lrn(run: Run) -> None:
+    """What LRN takes away as training goes on, and its maps before and after."""
+    if (found := begun(run)) is None:
+        return
+    network, chosen = found
+    norms = _norms(network)
+    if not norms:
+        st.info(f"{network.name} has no local response normalisation.")
+        return
+    summaries = _all_summaries(run, network)
+    palette = components.palette()
+    seen = str(run.directory.path), _version(run, chosen), len(chosen), repr(palette)
+    logarithmic = choices.kept(
+        st.toggle, "Logarithmic steps", key="film_log", default=True, help="The first steps change most"
+    )
+    with st.container(key="chart_lrn"):
+        components.live_chart(
+            _kept(
+                ("share", *seen, logarithmic),
+                lambda: figures.share_figure(summaries, palette, logarithmic=logarithmic),
+            ),
+            key=f"film_lrn_{run.id}",
+            alt="Share of activity that each LRN suppresses over the training",
+        )  # fmt: skip
+    st.caption(
+        "How much of the activity LRN takes away beyond the constant that scales all values alike. It grows with the "
+        "activations: small ones leave the sum of squares small beside k."
+    )
+    components.save_figure("chart_lrn", "suppressed share over time", f"{run.id}-lrn")
+    norm = str(
+        choices.kept(
+            st.segmented_control, "LRN", list(norms), key="film_norm", default=next(iter(norms)), required=True
+        )
+        if st.session_state.get("kept_film_norm", next(iter(norms))) in norms
+        else next(iter(norms))
+    )
+    with st.container(key="chart_lrn_channels"):
+        towers = len(film.screen(network).names)
+        components.live_chart(
+            _kept(
+                ("channels", *seen, norm), lambda: figures.channels_figure(summaries, norm, towers, palette)
+            ),
+            key=f"film_channels_{norm}_{run.id}",
+            alt=f"Suppressed share of every channel of {norm} over the training",
+        )  # fmt: skip
+    components.save_figure("chart_lrn_channels", f"{norm} channel by channel", f"{run.id}-{norm}-channels")
+    exports.show_table(film.suppression_table(summaries), "film_suppressed", f"{run.id}-suppressed", most=10)
+    st.header("The probe picture before and after", divider="gray")
+    step = _moment(chosen)
+    moment = film.read(run.directory.probe_path(step))
+    if norm not in moment.maps:
+        st.info(f"This moment holds no maps of {norm}.")
+        return
+    with st.container(key="maps_lrn"):
+        svg = _kept(
+            ("before and after", *seen, norm, step), lambda: figures.before_after_svg(moment, norm, norms[norm])
+        )
+        components.drawing(svg, key="film_before_after", least=520)
+    st.caption(
+        f"The maps of {norm} that answer most to the probe picture at step {step:,}: before it, and behind it divided "
+        "by k to the power −β, so that what is darker was suppressed."
+    )
+    components.save_figure("maps_lrn", f"{norm} before and after", f"{run.id}-{norm}-{step}")
+
+
+def _moment(chosen: Sequence[int]) -> int:
+    """The moment to look at: the newest, unless another is chosen."""
+    newest = "newest"
+    options = [*map(str, chosen[:-1]), newest]
+    asked = st.session_state.get("kept_film_moment", newest)
+    if asked not in options:
+        st.session_state.kept_film_moment = newest
+        st.session_state.pop("film_moment", None)
+    picked = choices.kept(
+        st.select_slider, "Moment", options, key="film_moment", default=newest,
+        format_func=lambda text: f"step {chosen[-1]:,} (newest)" if text == newest else f"step {int(text):,}",
+    )  # fmt: skip
+    return chosen[-1] if picked == newest else int(picked)
+
+
+# --- the probe picture -----------------------------------------------------------------------------------------------
+
+
+def probe(run: Run) -> None:
+    """One validation picture: what the network takes it for as it learns, and its maps at any moment."""
+    if (found := begun(run)) is None:
+        return
+    network, chosen = found
+    summaries = _all_summaries(run, network)
+    names = [readable(name) for name in run.classes]
+    top = st.container(horizontal=True, gap="medium")
+    with top.container(key="detail_probe", width=220):
+        if run.directory.probe_picture_path.is_file():
+            own = next((one.label for one in reversed(summaries) if one.label is not None), None)
+            truth = names[own] if own is not None and own < len(names) else None
+            st.image(
+                run.directory.probe_picture_path.read_bytes(), width=200,
+                caption="The probe picture" + (f": {truth}" if truth else ""),
+            )  # fmt: skip
+        else:
+            st.caption("The probe picture is gone.")
+    with top.container(key="wide_probe"):
+        followed = film.contenders(summaries, _LIKELIEST)
+        if not followed or len(names) != (network.classes or 0):
+            st.info("This run's moments hold no answers to the probe picture: it was trained before they were kept.")
+        else:
+            with st.container(key="chart_probe"):
+                components.live_chart(
+                    figures.probability_figure(
+                        summaries, followed, names, components.palette(),
+                        logarithmic=choices.kept(
+                            st.toggle, "Logarithmic steps", key="film_log", default=True,
+                            help="The first steps change most",
+                        ),
+                    ),
+                    key=f"film_probe_{run.id}", alt="What the network takes the probe picture for, over the training",
+                )  # fmt: skip
+            components.save_figure("chart_probe", "answers to the probe picture", f"{run.id}-probe")
+    st.caption("It is never trained on: the first validation picture that could be read.")
+    if followed and len(names) == (network.classes or 0):
+        exports.show_table(
+            film.probability_table(summaries, followed, names), "film_answers", f"{run.id}-answers", most=8
+        )
+    st.header("Its maps", divider="gray")
+    step = _moment(chosen)
+    moment = film.read(run.directory.probe_path(step))
+    stages = list(moment.maps)
+    if not stages:
+        st.info("This moment holds no maps.")
+        return
+    stage = choices.pick("Maps of", stages, "film_stage", widget=st.segmented_control, required=True)
+    maps = moment.maps[stage]
+    towers = next((found.towers for found in network.stages() if found.name == stage), 1)
+    towers_of = tower_names(towers, network.gpus, "maps")
+    blocks = tower_blocks(len(maps), towers)
+    sheet = Sheet(tower_groups(blocks, towers_of), 16, maps.shape[1:])
+    with st.container(key="maps_probe"):
+        components.clickable_sheet(
+            map_tiles(maps), sheet, [f"{stage} map {number}" for number in range(len(maps))],
+            title=f"Maps of {stage} at step {step:,}", key="film_maps",
+        )  # fmt: skip
+    st.caption(
+        f"Every map of {stage} at step {step:,}, each in its own scale, at most 32 pixels wide. The pages under Look "
+        "inside show every stage of any checkpoint at full size."
+    )
+    components.save_figure("maps_probe", f"{stage} at step {step:,}", f"{run.id}-{stage}-{step}")

@@ -1,0 +1,380 @@
+"""What is to be seen of one run, view by view: curves, classes, layers, recipe and log.
+
+Each view reads the run's folder and draws; in a run that lives they are drawn again every two seconds, in place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from alexnet import launch
+from alexnet.config import TrainConfig, option
+from alexnet.plan import size_text, sources, time_text
+from analysis import learning
+from analysis.costs import cost_table
+from analysis.formats import Column, Table, number_text, percent
+from analysis.learning_tables import classes_table, layers_table, validations_table
+from app import choices, components, exports, running
+from app.figures import training
+from app.figures.chart import View
+from app.state import literal
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    import plotly.graph_objects as go
+
+    from alexnet.spec import Network
+    from analysis.curves import Curves
+    from analysis.learning import Axis
+    from app.running import Run
+
+AXES: dict[str, Axis] = {"Step": "step", "Epoch": "epoch", "Hours": "time"}
+SMOOTHING = ("Off", "Light", "Medium", "Strong")
+HALF_LIVES = (0.0, 1 / 400, 1 / 100, 1 / 25)  # of the steps so far
+_LOG_BYTES = 200_000
+
+
+# --- in short --------------------------------------------------------------------------------------------------------
+
+
+def figures_in_short(run: Run) -> None:
+    """The numbers that are asked for first, while it lives and after."""
+    found = running.curves(run)
+    train, top = found.train, learning.best(found)
+    if not len(train.step) and top is None:
+        return
+    with st.container(horizontal=True, gap="medium", key="in_short"):
+        if len(train.step):
+            st.metric("Loss", f"{train.loss[-1]:.3f}", help="Of the latest record, cross-entropy in nats", width=150)
+        if top is not None:
+            epoch = "" if top.epoch is None else f" (epoch {top.epoch + 1})"
+            st.metric(f"Best top-1{epoch}", percent(top.top1), help=f"At step {top.step:,}", width=190)
+        if len(found.val.step):
+            st.metric("Latest top-1", percent(float(found.val.top1[-1])), width=150)
+        speed = learning.speed(found)
+        if run.condition == "running" and speed is not None:
+            st.metric("Images/s", f"{speed:,.0f}", help=_limit_sentence(run, found), width=150)
+            waited = learning.waited_share(found)
+            if waited is not None:
+                st.metric(
+                    "Waiting for pictures", percent(waited), width=190,
+                    help="Share of the last minute in which the network had nothing to do. Above a tenth, a pack "
+                    "(python -m alexnet pack) or more reading processes (--workers) make the training faster.",
+                )  # fmt: skip
+        memory = run.number("memory")
+        if run.alive and memory:
+            st.metric("Memory", size_text(int(memory)), help="What the process holds on its device", width=150)
+        left = run.number("seconds_left")
+        if run.condition == "running" and left is not None:
+            st.metric("Time left", time_text(left), width=150)
+
+
+def _limit(run: Run) -> float | None:
+    """Images a second if every operation ran as fast as this machine's large matrix products."""
+    rate, network = run.number("product_rate"), run.network()
+    return rate / _operations(network) if rate and network is not None else None
+
+
+@lru_cache(maxsize=64)
+def _operations(network: Network) -> float:
+    """Of training with one picture, a multiply-accumulate counted as two; kept, since every redraw asks for it."""
+    table = cost_table(network)
+    return 2 * (table.total("macs") + table.total("backward_macs"))
+
+
+def _limit_sentence(run: Run, found: Curves) -> str:
+    """What this machine would allow, beside what it gives."""
+    limit, waited, speed = _limit(run), learning.waited_share(found) or 0.0, learning.speed(found)
+    if speed is None:
+        return ""
+    alone = speed / max(1 - waited, 1e-9)
+    text = f"{speed:,.0f} images/s over the last minute of training. Without waiting for pictures: {alone:,.0f}."
+    rate = run.number("product_rate")
+    if limit and rate:
+        text += (
+            f" This machine's matrix products, measured at the start at {rate / 1e9:,.0f} GFLOP/s, allow at most "
+            f"{limit:,.0f}: {percent(speed / limit)} of that is reached; the rest goes into memory traffic, pooling, "
+            "normalisation and small layers."
+        )
+    return text
+
+
+# --- curves ----------------------------------------------------------------------------------------------------------
+
+
+def _how(run: Run, found: Curves, *, log: bool = True) -> View:
+    """The controls above the charts, and what they say."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        axis = AXES[
+            choices.kept(
+                st.segmented_control, "Along", list(AXES), key="curves_axis", default="Step", required=True
+            )
+        ]  # fmt: skip
+        smooth = choices.kept(
+            st.select_slider, "Smoothing", SMOOTHING, key="curves_smoothing", default="Medium", width=220,
+            help="Only the line is smoothed (exponential moving average). The band behind it always reaches from the "
+            "least to the greatest raw value: no extreme is hidden.",
+        )  # fmt: skip
+        logarithmic = log and choices.kept(
+            st.toggle, "Logarithmic loss", key="curves_log", default=True, help="Equal ratios look equal"
+        )
+        span = _span(found)
+    half_life = HALF_LIVES[SMOOTHING.index(smooth)] * max(found.step, 1)
+    per_epoch = run.steps_per_epoch
+    return View(axis, half_life, bool(logarithmic), span, float(per_epoch) if per_epoch else None)
+
+
+def _span(found: Curves) -> tuple[float, float] | None:
+    """The steps to look at closely, all if none are chosen."""
+    if found.step < 10 or not choices.kept(
+        st.toggle, "Only some steps", key="curves_close", default=False,
+        help="Draws the chosen steps anew with every detail; zooming in a chart only enlarges what is drawn.",
+    ):  # fmt: skip
+        return None
+    # The end grows with the run: a slider whose end changed would start anew, so it counts in shares.
+    low, high = choices.kept(
+        st.slider, "From … to, % of the steps so far", 0, 100, key="curves_span", default=(0, 100), width=260
+    )
+    return found.step * low / 100, found.step * high / 100
+
+
+def curves(run: Run) -> None:
+    """Loss and accuracy."""
+    found = running.curves(run)
+    if not found.step:
+        st.info("No step is recorded yet: curves begin with the first.")
+        return
+    view, palette = _how(run, found), components.palette()
+    classes = len(run.classes) or None
+    _chart(run, "loss", training.loss_figure(found, palette, view, classes=classes), "Loss over the training")
+    st.caption(
+        "Training and validation should fall together. Where validation rises while training falls, the network learns "
+        "its pictures by heart."
+    )
+    _chart(
+        run, "accuracy", training.accuracy_figure(found, palette, view, classes=classes), "Accuracy over the training"
+    )
+    st.caption(
+        "The star is the best validation, of which checkpoints/best.pt is. In training, accuracy is measured with "
+        "dropout and on altered pictures, so validation may stand above it."
+    )
+    if found.damaged:
+        st.caption(
+            f"{found.damaged} line{'s' * (found.damaged != 1)} of metrics.jsonl could not be read and "
+            f"{'are' if found.damaged != 1 else 'is'} left out; everything else is shown."
+        )
+    _unreadable(found)
+    _raw(run)
+
+
+def rate_and_speed(run: Run) -> None:
+    """Learning rate and images a second."""
+    found = running.curves(run)
+    if not found.step:
+        st.info("No step is recorded yet: curves begin with the first.")
+        return
+    view, palette = _how(run, found, log=False), components.palette()
+    _chart(
+        run, "speed", training.speed_figure(found, palette, view, limit=_limit_in_sight(run, found)), "Images a second"
+    )
+    st.caption("Dips are validations, checkpoints and other programs. " + _limit_sentence(run, found))
+    _chart(run, "rate", training.rate_figure(found, palette, view), "Learning rate")
+    st.caption("How far a step follows the gradient.")
+    _pauses(found)
+
+
+def _chart(run: Run, key: str, figure: go.Figure, alt: str) -> None:
+    with st.container(key=f"chart_{key}"):
+        components.live_chart(figure, key=f"curve_{key}_{run.id}", alt=alt)
+    components.save_figure(f"chart_{key}", alt, f"{run.id}-{key}")
+
+
+def _limit_in_sight(run: Run, found: Curves) -> float | None:
+    """The limit, where drawing it does not flatten the curve to a line at the bottom."""
+    limit, speed = _limit(run), learning.speed(found, None)
+    return limit if limit and speed and limit < 4 * speed else None
+
+
+def _pauses(found: Curves) -> None:
+    if gaps := learning.pauses(found):
+        total = 3_600 * sum(gap.hours for gap in gaps)
+        st.caption(
+            f"It paused {len(gaps)} time{'s' * (len(gaps) != 1)}, {time_text(total)} in all; along hours, pauses are "
+            "left out."
+        )
+
+
+def _unreadable(found: Curves) -> None:
+    if found.unreadable is None or not found.unreadable.count:
+        return
+    with st.expander(f"{found.unreadable.count} pictures could not be read and were skipped"):
+        st.markdown("\n".join(f"* {literal(name)}" for name in found.unreadable.pictures[:200]))
+
+
+def _raw(run: Run) -> None:
+    def file() -> BinaryIO:
+        return run.directory.metrics_path.open("rb")
+
+    st.download_button(
+        "metrics.jsonl", data=file, file_name=f"{run.id}-metrics.jsonl", mime="application/jsonl", key="raw_metrics",
+        on_click="ignore", icon=":material/download:", help="Every record as it was written",
+    )  # fmt: skip
+
+
+# --- classes and layers ----------------------------------------------------------------------------------------------
+
+
+def validations(run: Run) -> None:
+    """Accuracy class by class, validation by validation."""
+    found = running.curves(run)
+    if not len(found.val.step):
+        st.info("Classes are told apart at the first validation.")
+        return
+    view = dataclasses.replace(_how(run, found, log=False), log=False)
+    with st.container(key="chart_classes"):
+        components.live_chart(
+            training.classes_figure(found, components.palette(), view, names=run.classes),
+            key=f"curve_classes_{run.id}",
+            alt="Share of right answers of each class at each validation",
+        )  # fmt: skip
+    st.caption("A row that stays dark is a class that the network takes for others: evaluate says for which.")
+    components.save_figure("chart_classes", "accuracy by class", f"{run.id}-classes")
+    exports.show_table(validations_table(found), "validations", f"{run.id}-validations", most=12)
+    exports.show_table(classes_table(found, run.classes), "by_class", f"{run.id}-classes", most=20)
+    st.code(
+        f"python -m alexnet evaluate {run.directory.path} {run.config.data if run.config else 'DATA'}",
+        language="bash", wrap_lines=True,
+    )  # fmt: skip
+
+
+MEASURES: dict[str, training.Measure] = {"Gradients": "gradients", "Weights": "weights", "Relative update": "updates"}
+PARTS: dict[str, training.Part] = {"Weights": "weight", "Biases": "bias"}
+
+
+def layers(run: Run) -> None:
+    """Norms of gradients and weights, layer by layer."""
+    found = running.curves(run)
+    if not found.weights:
+        every = run.config.layers_every if run.config else 0
+        st.info(
+            f"Layers are measured every {every:,} steps: the first time is still to come."
+            if every
+            else "This run does not measure its layers: --layers-every is 0."
+        )
+        return
+    view = _how(run, found, log=False)
+    with st.container(horizontal=True):
+        measure = choices.kept(
+            st.segmented_control, "Measure", list(MEASURES), key="layers_measure", default="Gradients", required=True
+        )
+        part = choices.kept(
+            st.segmented_control, "Of", list(PARTS), key="layers_part", default="Weights", required=True
+        )
+    with st.container(key="chart_layers"):
+        components.live_chart(
+            training.layers_figure(
+                found, components.palette(), view, measure=MEASURES[measure], part=PARTS[part]
+            ),
+            key=f"curve_layers_{measure}_{part}_{run.id}", alt=f"{measure} of each layer over the training",
+        )  # fmt: skip
+    st.caption(
+        {
+            "Gradients": "Gradients that vanish layer by layer towards the input stop the first layers from learning; "
+            "gradients that grow without end come before a loss that is no number.",
+            "Weights": "Weight decay pulls the norms down, learning pushes them up; they level out.",
+            "Relative update": "How much one step changes a layer, without momentum: about a thousandth is usual.",
+        }[measure]
+    )
+    components.save_figure("chart_layers", f"{measure.lower()} by layer", f"{run.id}-layers")
+    exports.show_table(layers_table(found), "by_layer", f"{run.id}-layers", most=20)
+
+
+# --- recipe and log --------------------------------------------------------------------------------------------------
+
+
+def recipe(run: Run) -> None:
+    """The recipe with each value's source, the machine, and what the process said."""
+    if run.config is not None:
+        exports.show_table(_recipe_table(run.config), "recipe", f"{run.id}-recipe", widths={"about": 600})
+        st.caption("The command that asks for the same:")
+        st.code(
+            "python -m alexnet train " + " ".join(map(_quoted, launch.command(launch.Request(run.config.as_json())))),
+            language="bash", wrap_lines=True,
+        )  # fmt: skip
+    elif (asked := launch.request(run.directory)) is not None:
+        st.markdown(f"It was to go on from {literal(str(asked.origin))} with these values changed:")
+        st.json(asked.values)
+    if branch := run.record.get("branch"):
+        st.markdown(_branch_sentence(branch))
+    if isinstance(machine := run.record.get("machine"), dict):
+        st.header("Machine", divider="gray")
+        st.markdown("\n".join(f"* **{literal(str(what))}**: {literal(str(which))}" for what, which in machine.items()))
+    st.header("Log", divider="gray")
+    for path, words in ((run.directory.log_path, "log.txt"), (run.directory.errors_path, "errors.txt, the process's")):
+        if text := _tail(path):
+            st.caption(words)
+            st.code(text, language=None, height=280 if path == run.directory.log_path else 120)
+    st.download_button(
+        "config.json", data=json.dumps(run.record, indent=2, ensure_ascii=False), file_name=f"{run.id}-config.json",
+        mime="application/json", key="raw_config", on_click="ignore", icon=":material/download:",
+        help="It alone repeats the run",
+    )  # fmt: skip
+
+
+def _recipe_table(config: TrainConfig) -> Table:
+    fields, come_from = dataclasses.fields(TrainConfig), sources(config)
+    columns = (Column("option", "Option"), Column("value", "Value"), Column("source", "From"), Column("about", "What"))
+    rows = tuple(
+        (
+            option(field.name),
+            _plain(getattr(config, field.name)),
+            come_from.get(field.name, ""),
+            field.metadata["about"],
+        )
+        for field in fields
+    )
+    return Table("Recipe", columns, rows)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "—"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number_text(value) if isinstance(value, float) else str(value)
+
+
+def _quoted(word: str) -> str:
+    return word if all(letter.isalnum() or letter in "-_./@:,=+" for letter in word) else json.dumps(word)
+
+
+def _branch_sentence(branch: Any) -> str:
+    if not isinstance(branch, dict):
+        return ""
+    changed = branch.get("changed")
+    words = (
+        ", ".join(f"{option(name)} {pair[1]} instead of {pair[0]}" for name, pair in changed.items() if len(pair) == 2)
+        if isinstance(changed, dict)
+        else ""
+    )
+    kept = "with momentum and step" if branch.get("mode") == "continue" else "with its weights alone, from step 0"
+    return literal(
+        f"It goes on from the checkpoint {branch.get('checkpoint')} of {branch.get('run')} at step "
+        f"{branch.get('step')}, {kept}; changed: {words or 'nothing'}."
+    )
+
+
+def _tail(path: Any) -> str:
+    """The end of a text file; all of it where that is short."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LOG_BYTES))
+            return str(file.read().decode("utf-8", "replace"))
+    except OSError:
+        return ""

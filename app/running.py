@@ -1,0 +1,299 @@
+"""What pages know of the runs in the runs folder, and in which words they say it.  Reading only.
+
+A run belongs to its folder: nothing here is remembered that the folder does not say, so that a reload, a second tab or
+a restarted server see the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import shutil
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from alexnet import launch
+from alexnet.about import About, about
+from alexnet.config import ConfigError, TrainConfig
+from alexnet.errors import UserError
+from alexnet.plan import size_text, time_text
+from alexnet.runs import RUNS, RunDirectory, RunError
+from analysis.history import History
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from alexnet.runs import Condition
+    from alexnet.spec import Network
+    from analysis.curves import Curves
+
+ALIVE: frozenset[Condition] = frozenset({"waiting", "starting", "running", "silent"})
+"""Conditions in which a run has a process, and changes by itself."""
+REFRESH_SECONDS = 2.0
+"""Between two looks at a run that lives; the training writes its status as often."""
+CALM_SECONDS = 10.0
+"""Between two drawings of its curves, where it trains on this machine's CPU and has done so for a minute.
+
+Drawing takes the server 0.1 s of a core and a browser beside it 0.5 s, and two threads that wait for each other lose
+that twice: every 2 s it would cost a training on two cores a quarter of its speed.
+"""
+_LIVELY_SECONDS = 60.0
+_FULL_BYTES = 16 << 20
+"""A disk with less room than this is full for a training."""
+
+BADGES: dict[Condition, tuple[str, str]] = {
+    "waiting": ("blue", ":material/hourglass_empty:"),
+    "starting": ("blue", ":material/rocket_launch:"),
+    "running": ("green", ":material/play_arrow:"),
+    "silent": ("orange", ":material/hearing_disabled:"),
+    "gone": ("red", ":material/power_off:"),
+    "stopped": ("gray", ":material/stop:"),
+    "finished": ("gray", ":material/check:"),
+    "failed": ("red", ":material/error:"),
+}
+"""Colour and sign of each condition; the word stands beside it, so that nobody needs the colour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as its folder says it is now.
+
+    `record` is what config.json holds, empty before the run has begun; `config` the recipe in it, or what was asked
+    for; `trouble` says why there is none.
+    """
+
+    directory: RunDirectory
+    about: About
+    condition: Condition
+    status: dict[str, Any]
+    record: dict[str, Any]
+    config: TrainConfig | None
+    trouble: str
+
+    @property
+    def id(self) -> str:
+        return self.directory.path.name
+
+    @property
+    def name(self) -> str:
+        """What people call it: the name given to it, or its folder's."""
+        return self.about.name or self.id
+
+    @property
+    def alive(self) -> bool:
+        return self.condition in ALIVE
+
+    @property
+    def begun(self) -> bool:
+        """Whether it came as far as having a config.json."""
+        return bool(self.record) or self.directory.config_path.is_file()
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, where config.json says them."""
+        names = self.record.get("data", {}).get("classes", []) if isinstance(self.record.get("data"), dict) else []
+        return [str(name) for name in names] if isinstance(names, list) else []
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Whole batches in a pass over the training pictures."""
+        data = self.record.get("data")
+        pictures = data.get("train") if isinstance(data, dict) else None
+        if self.config is None or not isinstance(pictures, int):
+            return None
+        return max(1, pictures // self.config.batch)
+
+    def network(self) -> Network | None:
+        """The network that it trains, with its classes."""
+        with contextlib.suppress(UserError):
+            return self.config.described_network(len(self.classes) or None) if self.config is not None else None
+        return None
+
+    def number(self, key: str) -> float | None:
+        """A number of status.json; None where it is absent or something else."""
+        value = self.status.get(key)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def names() -> list[str]:
+    """Folders of the runs here, the latest first."""
+    return [run.path.name for run in launch.siblings(RUNS)]
+
+
+def look(name: str) -> Run:
+    """The run in the folder of this name.
+
+    Raises:
+        RunError: there is none, or no longer.
+    """
+    directory = RunDirectory(RUNS / name)
+    asked = launch.request(directory)
+    record: dict[str, Any] = {}
+    config, trouble = None, ""
+    try:
+        if directory.config_path.is_file():
+            record = directory.config()
+            config = TrainConfig.from_json(record.get("config", {}))
+        elif asked is None:
+            directory.check()
+        elif asked.origin is None:
+            config = TrainConfig.from_json(asked.values)
+    except (RunError, ConfigError, TypeError) as error:
+        if not directory.path.is_dir():
+            raise RunError(f"there is no run {name} here any more") from None
+        trouble = str(error)
+    return Run(
+        directory, about(directory.path), directory.condition(), directory.status(), record, config, trouble
+    )  # fmt: skip
+
+
+def everything(*, archived: bool) -> list[Run]:
+    """Every run here, the latest first; those put away only where asked for."""
+    launch.reap()
+    found = []
+    for name in names():
+        with contextlib.suppress(RunError):  # deleted in this very moment
+            run = look(name)
+            if archived or not run.about.archived or run.alive:
+                found.append(run)
+    return found
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def _history(path: str) -> History:
+    return History(path)
+
+
+def curves(run: Run) -> Curves:
+    """Everything that metrics.jsonl says so far; one reader for all sessions, and only what is new is read."""
+    return _history(str(run.directory.metrics_path.resolve())).update()
+
+
+def others_alive(name: str = "") -> list[str]:
+    """The runs that train or wait here, beside this one."""
+    return [run.name for run in everything(archived=True) if run.alive and run.id != name]
+
+
+def pace(run: Run) -> float | None:
+    """Seconds between two drawings of what changes while a run lives; None for one that does not."""
+    if not run.alive:
+        return None
+    machine, started = run.status.get("machine"), run.number("started")
+    here = run.status.get("host") == socket.gethostname()
+    on_the_processor = here and isinstance(machine, dict) and str(machine.get("device", "cpu")).startswith("cpu")
+    settled = started is not None and time.time() - started > _LIVELY_SECONDS
+    return CALM_SECONDS if on_the_processor and settled else REFRESH_SECONDS
+
+
+def spare_the_collector() -> None:
+    """Sets aside what the modules hold, so that redrawing does not search it for garbage each time.
+
+    Streamlit collects garbage after every run of a page or of a part of it.  Modules make more than 100,000 objects,
+    which takes 65 ms of a core for every redraw of every session, 20 times what the head of a run takes to draw.
+    """
+    _set_aside(len(sys.modules) // 200)
+
+
+@lru_cache(maxsize=64)
+def _set_aside(_modules: int) -> None:
+    gc.collect()
+    gc.freeze()
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def sentence(run: Run) -> str:
+    """What the run does now, and what can be done, for its reader; Markdown-free."""
+    message = str(run.status.get("message") or "")
+    step = run.number("step")
+    match run.condition:
+        case "waiting":
+            return f"It {message or 'waits for its turn'}, and begins by itself."
+        case "starting":
+            return "It reads its data and builds the network; the first steps follow in a few seconds."
+        case "running":
+            return ""
+        case "silent":
+            age = time.time() - (run.number("heartbeat") or 0.0)
+            return (
+                f"Its process lives and has said nothing for {time_text(age)} (usually every {REFRESH_SECONDS:.0f} s): "
+                "the machine is suspended, out of memory, or a disk does not answer. Wait, or end it; its last "
+                "checkpoint stays."
+            )
+        case "gone":
+            return _gone(run, step)
+        case "stopped":
+            return (message[:1].upper() + message[1:] + "." if message else "It was stopped as asked.") + (
+                " It can go on from there." if run.begun else " It can be started again."
+            )
+        case "failed":
+            return f"It ended with an error: {message or _last_words(run)}"
+        case "finished":
+            return "It is finished."
+
+
+def _gone(run: Run, step: float | None) -> str:
+    full = _room(run.directory.path)
+    reason = (
+        f"the disk is full ({size_text(full)} free)"
+        if full is not None and full < _FULL_BYTES
+        else "it was killed, the machine was restarted, or memory ran out"
+    )
+    words = _last_words(run)
+    at = f" after step {step:,.0f}" if step else ""
+    lost = (
+        " Resume it: it goes on from its last checkpoint and ends with the same weights as if nothing had happened."
+        if run.directory.checkpoints()
+        else " It has no checkpoint yet: start it again."
+    )
+    return f"Its process has ended{at} without a word: {reason}.{f' Its last words: {words}.' if words else ''}{lost}"
+
+
+def _last_words(run: Run) -> str:
+    """The last line that the process wrote to stderr."""
+    with contextlib.suppress(OSError):
+        with run.directory.errors_path.open("rb") as file:
+            file.seek(max(0, run.directory.errors_path.stat().st_size - 2_000))
+            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        return lines[-1][:400] if lines else ""
+    return ""
+
+
+def _room(path: Path) -> int | None:
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(path).free
+    return None
+
+
+def warnings(run: Run) -> list[str]:
+    """What the watchdog says while the run lives, with what to do."""
+    if not run.alive:
+        return []
+    said = run.status.get("warnings")
+    found = [str(text) for text in said] if isinstance(said, list) else []
+    room = _room(run.directory.path)
+    if room is not None and room < _FULL_BYTES:
+        found.append(f"the disk has {size_text(room)} left: make room, or the next checkpoint cannot be written")
+    return [text[:1].upper() + text[1:] for text in found]
+
+
+def progress_text(run: Run) -> str:
+    """How far it is: ``step 1,200 of 8,880, epoch 9 of 60, about 12 min left``."""
+    step, steps = run.number("step"), run.number("steps")
+    if step is None or steps is None:
+        return ""
+    parts = [f"step {step:,.0f} of {steps:,.0f}"]
+    epochs, per_epoch = run.number("epochs"), run.steps_per_epoch
+    if epochs and per_epoch:
+        parts.append(f"epoch {min(int(step // per_epoch) + 1, int(epochs))} of {epochs:.0f}")
+    left = run.number("seconds_left")
+    if run.condition == "running" and left is not None:
+        parts.append(f"about {time_text(left)} left")
+    return ", ".join(parts)
