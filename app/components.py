@@ -234,7 +234,6 @@ def live_chart(figure: go.Figure, *, key: str, alt: str) -> None:
     `st.plotly_chart` makes the figure a part of the element's identity, whatever its key, and puts a new element in the
     old one's place.  Needs `prepare_live_charts`.  What is zoomed stays where the figure's `uirevision` does.
     """
-    figure.update_layout(template="none")  # plotly's default paints a ground of its own
     _live_chart(key=key, data={"figure": figure.to_json(), "alt": alt})
 
 

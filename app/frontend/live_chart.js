@@ -7,6 +7,8 @@ function drawn(host, text) {
   const style = getComputedStyle(host);
   const layout = {
     ...figure.layout,
+    // In place of Plotly's own look, which paints a ground; room for whatever ticks there are.
+    template: { layout: { xaxis: { automargin: true }, yaxis: { automargin: true } } },
     autosize: true,
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
