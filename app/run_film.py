@@ -285,18 +285,20 @@ def lrn(run: Run) -> None:
 
 
 def _moment(chosen: Sequence[int]) -> int:
-    """The moment to look at: the newest, unless another is chosen."""
-    newest = "newest"
-    options = [*map(str, chosen[:-1]), newest]
-    asked = st.session_state.get("kept_film_moment", newest)
-    if asked not in options:
-        st.session_state.kept_film_moment = newest
-        st.session_state.pop("film_moment", None)
-    picked = choices.kept(
-        st.select_slider, "Moment", options, key="film_moment", default=newest,
-        format_func=lambda text: f"step {chosen[-1]:,} (newest)" if text == newest else f"step {int(text):,}",
+    """The moment to look at: where the reader stands; whoever stands at the newest one goes on with the newest."""
+    newest = chosen[-1]
+    if len(chosen) == 1:
+        return newest
+    stood = st.session_state.get("film_moment", st.session_state.get("kept_film_moment"))
+    if stood not in chosen or stood == st.session_state.get("film_newest"):
+        st.session_state.film_moment = newest
+    st.session_state.film_newest = newest
+    return int(
+        choices.kept(
+            st.select_slider, "Moment", list(chosen), key="film_moment", default=newest,
+            format_func=lambda step: f"step {step:,}" + (" (newest)" if step == newest else ""),
+        )
     )  # fmt: skip
-    return chosen[-1] if picked == newest else int(picked)
 
 
 # --- the probe picture -----------------------------------------------------------------------------------------------

@@ -147,7 +147,12 @@ def test_the_life_of_a_run(page: Page, place: Path) -> None:
         page.get_by_role("button", name="Stop", exact=True).click()
         condition(page, "stopped")
         page.goto("about:blank")
-    deadline = time.monotonic() + 30  # it says that it has stopped, and then ends
+    all_end(place)
+
+
+def all_end(place: Path) -> None:
+    """A training says that it has stopped, and then ends."""
+    deadline = time.monotonic() + 30
     while trainers(place):
         assert time.monotonic() < deadline
         time.sleep(0.1)

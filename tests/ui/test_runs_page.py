@@ -517,9 +517,9 @@ def test_a_damaged_probe_among_good_ones_is_named(show: Open, finished: RunDirec
     assert len(table(app, "tower", "compact")) == 2 * (len(probes) - 1)
     for name in ("LRN", "Probe picture"):
         assert not view(app, name).error
-        healthy(app.select_slider(key="film_moment").set_value(str(int(cut.stem.removeprefix("step-")))).run())
+        healthy(app.select_slider(key="film_moment").set_value(int(cut.stem.removeprefix("step-"))).run())
         assert cut.name in words(app)
-        healthy(app.select_slider(key="film_moment").set_value("newest").run())
+        healthy(app.select_slider(key="film_moment").set_value(int(probes[-1].stem.removeprefix("step-"))).run())
         assert not app.error
 
 
