@@ -68,7 +68,7 @@ class Side:
 def chosen() -> list[str]:
     """The folders of the runs to compare: asked for by a run's page, by this page's widget or by its address."""
     names = running.names()
-    labels = {name: _short(name) for name in names}
+    labels = running.labels(names)
     wanted = [name for name in _wanted(names) if name in labels]
     if len(wanted) > MOST:
         st.warning(f"At most {MOST} runs stand side by side: the first {MOST} are shown.")
@@ -113,14 +113,6 @@ def _company(name: str, names: Sequence[str]) -> list[str]:
         parent = _branch(running.look(name)).get("run")
     others = [other for other in names if other != name]
     return [name, parent] if parent in others else [name, *others[:1]]
-
-
-def _short(name: str) -> str:
-    try:
-        run = running.look(name)
-    except RunError:
-        return name
-    return f"{run.name} · {run.condition}"
 
 
 # --- all of it -------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import shutil
 import socket
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from alexnet.runs import RUNS, RunDirectory, RunError
 from analysis.history import History
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from alexnet.runs import Condition
@@ -151,6 +153,23 @@ def look(name: str) -> Run:
     return Run(
         directory, about(directory.path), directory.condition(), directory.status(), record, config, trouble
     )  # fmt: skip
+
+
+def labels(folders: Sequence[str]) -> dict[str, str]:
+    """What a list of choices says of each run: its name and condition, and its folder where two would read alike.
+
+    Streamlit tells options apart by what they say.
+    """
+    said = {}
+    for folder in folders:
+        try:
+            run = look(folder)
+        except RunError:
+            said[folder] = folder
+        else:
+            said[folder] = f"{run.name} · {run.condition}"
+    counts = Counter(said.values())
+    return {folder: text if counts[text] == 1 else f"{text} · {folder}" for folder, text in said.items()}
 
 
 def everything(*, archived: bool) -> list[Run]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from html import escape
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -72,7 +73,7 @@ def _of_validations(scene: Scene, measure: Compared, name: str, colour: str, das
     val = scene.curves.val
     values = {"val_top1": 100 * val.top1, "val_topk": 100 * val.topk, "val_loss": val.loss}[measure]
     number = ".4g" if measure == "val_loss" else ".1f"
-    line = scene.val_trace(values, name=name, colour=colour, number=number, dash=dash)
+    line = scene.val_trace(values, name=escape(name), colour=colour, number=number, dash=dash)
     if scene.best is None:
         return [line]
     return [line | {"legendgroup": name}, _star(scene, scene.best, float(values[scene.best.index]), name, colour)]
@@ -86,7 +87,9 @@ def _of_steps(scene: Scene, measure: Compared, name: str, colour: str, dash: str
         "learning_rate": train.learning_rate,
         "images_per_second": train.images_per_second,
     }[measure]
-    traces = scene.train_traces(train.step, values, name=name, colour=colour, dash=dash, opacity=0.1, plain=True)
+    traces = scene.train_traces(
+        train.step, values, name=escape(name), colour=colour, dash=dash, opacity=0.1, plain=True
+    )
     at = 0 if scene.best is None else int(np.searchsorted(train.step, scene.best.step, side="right"))
     if scene.best and at:
         line = smoothed(train.step[:at], values[:at], scene.view.half_life)

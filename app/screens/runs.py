@@ -27,16 +27,6 @@ VIEWS = {
 SLOWER = {"Kernels": 4, "LRN": 4, "Probe picture": 4, "Recipe and log": 2}
 
 
-def _label(name: str) -> str:
-    if name == ALL:
-        return "All runs"
-    try:
-        run = running.look(name)
-    except RunError:
-        return name
-    return f"{run.name} · {run.condition}"
-
-
 def _head(run: running.Run, pace: float | None) -> None:
     """How far it is, what it says, and what is wrong; looked at again while it lives."""
     try:
@@ -102,7 +92,7 @@ def _view(view: str, name: str) -> None:
 
 def _page() -> None:
     names = running.names()
-    labels = {name: _label(name) for name in (ALL, *names)}  # Streamlit asks several times for each
+    labels = {ALL: "All runs"} | running.labels(names)
     with st.sidebar:
         picked = choices.pick("Run", list(labels), "run", default=ALL, format_func=labels.__getitem__)
         st.caption(literal(f"From {RUNS.resolve()}, the latest first"))

@@ -1080,3 +1080,15 @@ def test_a_comparison_with_a_living_run_says_so_far(show: Open, two: tuple[RunDi
         assert "So far: first is" in words(show("compare_runs", runs="first,second"))
     finally:
         two[1].release()
+
+
+def test_two_runs_of_one_name_stay_apart(show: Open, finished: RunDirectory, runs: Path) -> None:
+    shutil.copytree(finished.path, runs / "second")
+    for name in ("first", "second"):
+        write_about(runs / name, name="alike")
+    app = show(run="second")
+    press(app, "archive_run")
+    assert about(runs / "second").archived
+    assert not about(runs / "first").archived
+    assert app.query_params["run"] in ("second", ["second"])
+    assert {"alike · finished · first", "alike · finished · second"} <= set(app.selectbox(key="pick_run").options)
