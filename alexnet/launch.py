@@ -166,7 +166,6 @@ def branch_stem(checkpoint: Path) -> str:
 
 def _spawn(arguments: Sequence[str], run: RunDirectory) -> None:
     """Starts a training whose life has nothing to do with this process's."""
-    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     with run.errors_path.open("ab") as errors:
         process = subprocess.Popen(  # noqa: S603 - our own program; the values are checked by its own parser
             [sys.executable, "-m", "alexnet", "train", *arguments],
@@ -174,9 +173,15 @@ def _spawn(arguments: Sequence[str], run: RunDirectory) -> None:
             stdout=subprocess.DEVNULL,  # log.txt has it
             stderr=errors,
             start_new_session=True,  # Ctrl-C at the server is not meant for it
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=environment(),
         )
     _children.append(process)
+
+
+def environment() -> dict[str, str]:
+    """In which `python -m alexnet` is found from any folder."""
+    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 _children: list[subprocess.Popen[bytes]] = []

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
+import shutil
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
@@ -21,6 +23,7 @@ from alexnet.zoo import UnknownNetworkError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from alexnet.spec import Network
 
@@ -226,6 +229,33 @@ def _explained(config: TrainConfig, steps: int, warm: int) -> str:
         f"{begins} stays at {peak}; after {stall} it is divided by 10, to {', then '.join(drops)}, and the next such "
         "stall ends the run. When that happens the validations decide, so no drop is drawn."
     )
+
+
+# --- where a run would lie ------------------------------------------------------------------------------------------
+
+
+class Room(NamedTuple):
+    """The folder that is there already of a path to runs: free bytes, if known, and why none can be written, or ""."""
+
+    place: Path
+    free: int | None
+    obstacle: str
+
+
+def room(runs: Path) -> Room:
+    """Whether a run can be written under this folder, which need not be there yet."""
+    path = runs.absolute()
+    place = next((folder for folder in (path, *path.parents) if folder.exists()), path)
+    obstacle = ""
+    if not place.is_dir():
+        obstacle = f"{place} is a file"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        obstacle = f"no right to write to {place}"
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError:
+        free = None
+    return Room(place, free, obstacle)
 
 
 # --- memory and disk -------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from alexnet.about import CARRIED, unknown_files
 from alexnet.archive import ALIVE, FORMAT, KIND, MANIFEST, PIECE, Archive, called, name_problem, settled, status_bytes
-from alexnet.runs import RunDirectory, RunError, beside, explained, link, sync_folder
+from alexnet.runs import RunDirectory, RunError, beside, explained, link, sync_folder, written_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -340,17 +340,8 @@ def _new_file(out: Path | BinaryIO) -> Iterator[BinaryIO]:
     if not isinstance(out, Path):
         yield out
         return
-    aside = beside(out.with_name(f"{out.name}.{threading.get_ident()}"))
-    try:
-        with aside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(out)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    sync_folder(out.parent)
+    with written_aside(out, beside(out.with_name(f"{out.name}.{threading.get_ident()}"))) as file:
+        yield file
 
 
 # --- in ---------------------------------------------------------------------------------------------------------------

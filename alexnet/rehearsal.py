@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import shutil
 import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 
 from alexnet import checkpoints, probes
@@ -21,20 +18,21 @@ from alexnet.course import TEST_BATCH, all_steps, steps_between_validations
 from alexnet.data.loading import AHEAD, LoaderError, TrainingBatches, batches
 from alexnet.data.pack import PackSource
 from alexnet.data.preprocessing import Augmentation, Geometry, Preprocessing
-from alexnet.data.sources import open_data
+from alexnet.data.sources import class_counts, open_data
 from alexnet.data.statistics import small_sample, statistics_of, training_sample
 from alexnet.errors import UserError
 from alexnet.evaluate import evaluate
 from alexnet.events import Events
 from alexnet.launch import siblings
 from alexnet.machine import available_bytes, chosen, does_not_fit, ran_out_of_memory
-from alexnet.plan import Plan, Speed, disk_needed, memory_needed, rates, size_text, sources, time_text
+from alexnet.plan import Plan, Speed, disk_needed, memory_needed, rates, room, size_text, sources, time_text
 from alexnet.runs import RUNS, explained
 from alexnet.trainer import NotFiniteError, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from alexnet.config import TrainConfig
@@ -201,8 +199,7 @@ class _Rehearsal:
         )
         if machine.lrn_kernels.report.startswith("plain torch:"):
             self._note(f"local response normalisation runs as {machine.lrn_kernels.report}: several times slower")
-        _, height, width = network.input_shape
-        self._note(enlarged(train, Geometry(config.short_side(), height, width)))
+        self._note(enlarged(train, Geometry.of(config, network)))
         self._problems += map(str, size_problems(config, pictures, network, machine, 1))
         return machine
 
@@ -242,17 +239,11 @@ class _Rehearsal:
 
     def _place(self) -> Path:
         """The part that is there already of the path under which the run would lie."""
-        path = self._runs.absolute()
-        place = next((folder for folder in (path, *path.parents) if folder.exists()), path)
-        if not place.is_dir():
-            self._problems.append(f"cannot write a run to {self._runs}: {place} is a file; start from another folder")
-        elif not os.access(place, os.W_OK | os.X_OK):
-            self._problems.append(
-                f"cannot write a run to {self._runs}: no right to write to {place}; start from another folder"
-            )
-        with contextlib.suppress(OSError):
-            self._know(disk_free=shutil.disk_usage(place).free)
-        return place
+        found = room(self._runs)
+        if found.obstacle:
+            self._problems.append(f"cannot write a run to {self._runs}: {found.obstacle}; start from another folder")
+        self._know(disk_free=found.free)
+        return found.place
 
 
 @dataclass(slots=True)
@@ -269,14 +260,10 @@ class _Timed:
 
     def speed(self, plan: Plan, opened: float, compiling: float) -> Generator[Doing, None, Speed]:
         config, machine, train = self.config, self.machine, self.splits.train
-        _, height, width = self.network.input_shape
-        geometry = Geometry(config.short_side(), height, width)
+        geometry = Geometry.of(config, self.network)
         statistics, gathering = yield from self._statistics(geometry)
-        preprocessing = Preprocessing.of(
-            statistics, geometry, mean_image=config.mean == "image", unit_variance=config.unit_variance
-        )
-        augmentation = Augmentation(config.random_crop, config.mirror, config.colour_noise, config.jitter_to)
-        dataset = TrainingBatches(train, geometry, augmentation, config.seed, config.batch)
+        preprocessing = Preprocessing.trained_with(config, statistics, geometry)
+        dataset = TrainingBatches(train, geometry, Augmentation.of(config), config.seed, config.batch)
         kept, reading = yield from self._read(dataset)
 
         yield Doing("building the network", 0, 1)
@@ -501,8 +488,7 @@ class _First:
 
 
 def _counted(source: Source) -> dict[str, int]:
-    counts = np.bincount(source.labels, minlength=len(source.classes)).tolist()
-    return dict(zip(source.classes, counts, strict=True))
+    return dict(zip(source.classes, class_counts(source), strict=True))
 
 
 def _uneven(counts: dict[str, int]) -> str | None:

@@ -111,6 +111,10 @@ class RunDirectory:
         found = {name: self.last.with_name(f"{name}.pt") for name in [*names, "start"]}
         return {name: path for name, path in found.items() if path.is_file()}
 
+    def checkpoints_to_see(self) -> list[str]:
+        """Their names in the order in which people want to look inside: the best first."""
+        return sorted(self.checkpoints(), key=lambda name: (name != "best", name != "last"))
+
     @property
     def request_path(self) -> Path:
         return self.path / "request.json"
@@ -405,13 +409,19 @@ def replace_atomically(path: Path, content: bytes | Callable[[BinaryIO], None], 
     Raises:
         OSError: the disk is full, or the like; `path` is as it was.
     """
-    aside = beside(path)
+    with written_aside(path, beside(path), durable=durable) as file:
+        if callable(content):
+            content(file)
+        else:
+            file.write(content)
+
+
+@contextlib.contextmanager
+def written_aside(path: Path, aside: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """A file to write at `aside`, which is renamed to `path` when it is whole, and taken away where it never is."""
     try:
         with aside.open("wb") as file:
-            if callable(content):
-                content(file)
-            else:
-                file.write(content)
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

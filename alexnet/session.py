@@ -157,21 +157,18 @@ class Session:
             was = "; ".join(f"{what}: {began_on[what]}" for what in changed)
             self._say(f"note: this run began with {was}; its last bits may differ from a run that never moved")
 
-        _, height, width = self.network.input_shape
-        self.geometry = Geometry(config.short_side(), height, width)
+        self.geometry = Geometry.of(config, self.network)
         train = self.splits.train
         if (note := enlarged(train, self.geometry)) is not None:
             self._say(f"note: {note}")
         before = checkpoint.training if checkpoint is not None else None
         self.statistics = Statistics(**before["statistics"]) if before else self._statistics()
-        self.preprocessing = Preprocessing.of(
-            self.statistics, self.geometry, mean_image=config.mean == "image", unit_variance=config.unit_variance
-        )
-        if self._branch is not None:  # what the network is used to, also where the pictures are others
+        if self._branch is None:
+            self.preprocessing = Preprocessing.trained_with(config, self.statistics, self.geometry)
+        else:  # what the network is used to, also where the pictures are others
             self.preprocessing = self._branch.checkpoint.preprocessing
-        augmentation = Augmentation(config.random_crop, config.mirror, config.colour_noise, config.jitter_to)
         self.batches = TrainingBatches(
-            self.splits.train, self.geometry, augmentation, config.seed, config.batch, group.share
+            train, self.geometry, Augmentation.of(config), config.seed, config.batch, group.share
         )
         try:
             self.trainer = Trainer(

@@ -244,8 +244,7 @@ def _called(run: str) -> str:
 
 def _checkpoint() -> str:
     """Which of the run's checkpoints: the best, unless another is asked for."""
-    there = list(RunDirectory(RUNS / st.session_state.kept_weights_run).checkpoints())
-    there.sort(key=lambda name: (name != "best", name != "last"))
+    there = RunDirectory(RUNS / st.session_state.kept_weights_run).checkpoints_to_see()
     if (asked := st.session_state.get("kept_weights_checkpoint", "best")) not in there:
         if asked != "best":
             state.notice(f"this run has no checkpoint {asked[:60]!r}; its {there[0]} is shown")

@@ -17,9 +17,8 @@ from analysis import film, run_comparison
 from analysis.formats import Column, Table, percent
 from analysis.kernels import kernel_measures, tower_measures
 from app import choices, components, exports, run_film, running
-from app.figures.chart import View
 from app.figures.training_compare import COMPARED, compare_figure
-from app.run_views import AXES, HALF_LIVES, SMOOTHING
+from app.run_views import chart_controls
 from app.state import literal
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from analysis.formats import Value
     from analysis.kernels import TowerMeasures
     from analysis.sheets import Tiles
+    from app.figures.chart import View
     from app.figures.training_compare import Compared
     from app.running import Run
 
@@ -260,19 +260,11 @@ def _words(curves: Sequence[Curves]) -> dict[Compared, str]:
 def _how(curves: Sequence[Curves], *, log: bool) -> View:
     """The controls of the chart, as on a run's own page."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        axis = choices.kept(
-            st.segmented_control, "Along", list(AXES), key="compare_axis", default="Step", required=True
+        return chart_controls(
+            "compare", max(one.step for one in curves), log=log,
+            smoothing="Of what is measured in training. Only the line is smoothed: the faint band behind it reaches "
+            "from the least to the greatest raw value.",
         )  # fmt: skip
-        smooth = choices.kept(
-            st.select_slider, "Smoothing", SMOOTHING, key="compare_smoothing", default="Medium", width=220,
-            help="Of what is measured in training. Only the line is smoothed: the faint band behind it reaches from "
-            "the least to the greatest raw value.",
-        )  # fmt: skip
-        logarithmic = log and choices.kept(
-            st.toggle, "Logarithmic loss", key="compare_log", default=True, help="Equal ratios look equal"
-        )
-    longest = max(one.step for one in curves)
-    return View(AXES[axis], HALF_LIVES[SMOOTHING.index(smooth)] * longest, bool(logarithmic))
 
 
 # --- what differs ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from alexnet.data.imagenet import readable
 from alexnet.errors import UserError
 from alexnet.runs import RunDirectory
 from alexnet.spec import LRN, Network
-from analysis import film
+from analysis import film, film_numbers
 from analysis.kernels import tower_names
 from analysis.sheets import Sheet, map_tiles, tower_blocks, tower_groups
 from app import choices, components, exports
@@ -54,19 +54,19 @@ def _reel(run: str, chosen: tuple[int, ...], version: str, network: Network, sca
 
 
 @st.cache_resource(max_entries=256, show_spinner=False, hash_funcs=KEYS)
-def _summaries(run: str, chosen: tuple[int, ...], version: str, network: Network) -> list[film.Summary]:  # noqa: ARG001
+def _summaries(run: str, chosen: tuple[int, ...], version: str, network: Network) -> list[film_numbers.Summary]:  # noqa: ARG001
     found = []
     for step in chosen:
         try:
-            found.append(film.summary(film.read(RunDirectory(run).probe_path(step)), network))
+            found.append(film_numbers.summary(film.read(RunDirectory(run).probe_path(step)), network))
         except UserError:
             continue  # the kernels' view names it
     return found
 
 
 @st.cache_data(max_entries=256, show_spinner=False, hash_funcs=KEYS)
-def _changes(run: str, chosen: tuple[int, ...], version: str, network: Network) -> tuple[film.Change, ...]:  # noqa: ARG001
-    return film.changes(Path(run), chosen, film.screen(network))
+def _changes(run: str, chosen: tuple[int, ...], version: str, network: Network) -> tuple[film_numbers.Change, ...]:  # noqa: ARG001
+    return film_numbers.changes(Path(run), chosen, film.screen(network))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -80,16 +80,16 @@ def _kept(key: tuple[str | int | bool, ...], _draw: Callable[[], Any]) -> Any:  
     return _draw()
 
 
-def _all_summaries(run: Run, network: Network) -> list[film.Summary]:
+def _all_summaries(run: Run, network: Network) -> list[film_numbers.Summary]:
     """Every moment in numbers; only the block that still grows is computed again."""
-    found: list[film.Summary] = []
+    found: list[film_numbers.Summary] = []
     for block in film.blocks(film.thinned(film.steps(run.directory.path), MOST)):
         found += _summaries(str(run.directory.path), block, _version(run, block), network)
     return found
 
 
-def _all_changes(run: Run, chosen: tuple[int, ...], network: Network) -> list[film.Change]:
-    found: list[film.Change] = []
+def _all_changes(run: Run, chosen: tuple[int, ...], network: Network) -> list[film_numbers.Change]:
+    found: list[film_numbers.Change] = []
     last: tuple[int, ...] = ()
     for block in film.blocks(chosen):
         joined = (*last, *block)  # the change from one block to the next belongs to the film, too
@@ -168,7 +168,7 @@ def kernels(run: Run) -> None:
             key=f"film_order_{run.id}", alt="Compactness, smoothness, colourfulness, size and change over time",
         )  # fmt: skip
     components.save_figure("chart_order", "order out of noise", f"{run.id}-order")
-    exports.show_table(film.order_table(summaries, moved, screen), "film_numbers", f"{run.id}-film", most=10)
+    exports.show_table(film_numbers.order_table(summaries, moved, screen), "film_numbers", f"{run.id}-film", most=10)
 
 
 def _say_missing(missing: Sequence[film.LeftOut]) -> None:
@@ -265,7 +265,7 @@ def lrn(run: Run) -> None:
             alt=f"Suppressed share of every channel of {norm} over the training",
         )  # fmt: skip
     components.save_figure("chart_lrn_channels", f"{norm} channel by channel", f"{run.id}-{norm}-channels")
-    exports.show_table(film.suppression_table(summaries), "film_suppressed", f"{run.id}-suppressed", most=10)
+    exports.show_table(film_numbers.suppression_table(summaries), "film_suppressed", f"{run.id}-suppressed", most=10)
     st.header("The probe picture before and after", divider="gray")
     step = _moment(chosen)
     moment = film.read(run.directory.probe_path(step))
@@ -323,7 +323,7 @@ def probe(run: Run) -> None:
         else:
             st.caption("The probe picture is gone.")
     with top.container(key="wide_probe"):
-        followed = film.contenders(summaries, _LIKELIEST)
+        followed = film_numbers.contenders(summaries, _LIKELIEST)
         if not followed or len(names) != (network.classes or 0):
             st.info("This run's moments hold no answers to the probe picture: it was trained before they were kept.")
         else:
@@ -342,7 +342,7 @@ def probe(run: Run) -> None:
     st.caption("It is never trained on: the first validation picture that could be read.")
     if followed and len(names) == (network.classes or 0):
         exports.show_table(
-            film.probability_table(summaries, followed, names), "film_answers", f"{run.id}-answers", most=8
+            film_numbers.probability_table(summaries, followed, names), "film_answers", f"{run.id}-answers", most=8
         )
     st.header("Its maps", divider="gray")
     step = _moment(chosen)

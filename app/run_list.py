@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 def show_list() -> None:
     """Every run of the folder; a click on one opens it."""
     archived = st.toggle("Show archived runs", key="runs_archived")
-    if not running.everything(archived=archived):
+    runs = running.everything(archived=archived)
+    if not runs:
         st.info(f"There is no run in {literal(str(RUNS.resolve()))} yet.", icon=":material/info:")
         st.page_link("screens/start.py", label="Start a training", icon=":material/play_circle:")
     else:
-        _table(archived)
+        _table(archived, alive=any(run.alive for run in runs))
     with st.expander("Import a run", icon=":material/upload:"):
         _import()
 
 
-def _table(archived: bool) -> None:
-    alive = bool(running.others_alive())
+def _table(archived: bool, *, alive: bool) -> None:
     st.fragment(_rows, run_every=running.REFRESH_SECONDS if alive else None)(archived, alive=alive)
 
 

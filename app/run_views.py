@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 AXES: dict[str, Axis] = {"Step": "step", "Epoch": "epoch", "Hours": "time"}
 SMOOTHING = ("Off", "Light", "Medium", "Strong")
-HALF_LIVES = (0.0, 1 / 400, 1 / 100, 1 / 25)  # of the steps so far
+_HALF_LIVES = (0.0, 1 / 400, 1 / 100, 1 / 25)  # of the steps so far
 _LOG_BYTES = 200_000
 
 
@@ -111,23 +111,28 @@ def _limit_sentence(run: Run, found: Curves) -> str:
 def _how(run: Run, found: Curves, *, log: bool = True) -> View:
     """The controls above the charts, and what they say."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        axis = AXES[
-            choices.kept(
-                st.segmented_control, "Along", list(AXES), key="curves_axis", default="Step", required=True
-            )
-        ]  # fmt: skip
-        smooth = choices.kept(
-            st.select_slider, "Smoothing", SMOOTHING, key="curves_smoothing", default="Medium", width=220,
-            help="Only the line is smoothed (exponential moving average). The band behind it always reaches from the "
-            "least to the greatest raw value: no extreme is hidden.",
+        view = chart_controls(
+            "curves", found.step, log=log,
+            smoothing="Only the line is smoothed (exponential moving average). The band behind it always reaches from "
+            "the least to the greatest raw value: no extreme is hidden.",
         )  # fmt: skip
-        logarithmic = log and choices.kept(
-            st.toggle, "Logarithmic loss", key="curves_log", default=True, help="Equal ratios look equal"
-        )
         span = _span(found)
-    half_life = HALF_LIVES[SMOOTHING.index(smooth)] * max(found.step, 1)
     per_epoch = run.steps_per_epoch
-    return View(axis, half_life, bool(logarithmic), span, float(per_epoch) if per_epoch else None)
+    return dataclasses.replace(view, span=span, steps_per_epoch=float(per_epoch) if per_epoch else None)
+
+
+def chart_controls(page: str, steps: int, *, log: bool, smoothing: str) -> View:
+    """Axis, smoothing and scale of charts over so many steps; `page` tells one page's choices from another's."""
+    axis = choices.kept(
+        st.segmented_control, "Along", list(AXES), key=f"{page}_axis", default="Step", required=True
+    )  # fmt: skip
+    smooth = choices.kept(
+        st.select_slider, "Smoothing", SMOOTHING, key=f"{page}_smoothing", default="Medium", width=220, help=smoothing
+    )
+    logarithmic = log and choices.kept(
+        st.toggle, "Logarithmic loss", key=f"{page}_log", default=True, help="Equal ratios look equal"
+    )
+    return View(AXES[axis], _HALF_LIVES[SMOOTHING.index(smooth)] * max(steps, 1), bool(logarithmic))
 
 
 def _span(found: Curves) -> tuple[float, float] | None:

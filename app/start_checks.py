@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import re
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +15,7 @@ from alexnet.about import About
 from alexnet.config import ANEW, TrainConfig, option
 from alexnet.course import TEST_BATCH, all_steps, steps_between_validations
 from alexnet.errors import UserError
-from alexnet.plan import disk_needed, kept_checkpoints, memory_needed, rates, size_text
+from alexnet.plan import disk_needed, kept_checkpoints, memory_needed, rates, room, size_text
 from alexnet.runs import RUNS
 from analysis.formats import Column, Table
 from app import components, exports, queries, start_form
@@ -133,14 +130,10 @@ def outlook(form: Form, found: Opened) -> Outlook:
 
 def _place(result: Outlook) -> None:
     """Whether a run can be written, and how much room there is."""
-    path = RUNS.absolute()
-    place = next((folder for folder in (path, *path.parents) if folder.exists()), path)
-    if not place.is_dir():
-        result.add(f"no run can be written to {RUNS}: {place} is a file; start the page from another folder")
-    elif not os.access(place, os.W_OK | os.X_OK):
-        result.add(f"no run can be written to {RUNS}: no right to write to {place}; start the page from another folder")
-    with contextlib.suppress(OSError):
-        result.disk_free = shutil.disk_usage(place).free
+    found = room(RUNS)
+    if found.obstacle:
+        result.add(f"no run can be written to {RUNS}: {found.obstacle}; start the page from another folder")
+    result.disk_free = found.free
 
 
 def _machine(form: Form, found: Opened, result: Outlook) -> None:
@@ -168,8 +161,7 @@ def _machine(form: Form, found: Opened, result: Outlook) -> None:
         result.add(str(problem))
     from alexnet.data.preprocessing import Geometry  # noqa: PLC0415
 
-    geometry = Geometry(config.short_side(), *network.input_shape[1:])
-    if (note := enlarged(found.splits.train, geometry)) is not None:
+    if (note := enlarged(found.splits.train, Geometry.of(config, network))) is not None:
         result.notes.append(note)
 
 
@@ -239,7 +231,7 @@ def show(result: Outlook, form: Form) -> None:
         steps, shown = np.asarray(result.rates.steps), np.asarray(result.rates.rates)
         with st.container(key="start_schedule"):
             components.chart(
-schedule_figure(steps, shown, components.palette(), steps_per_epoch=result.per_epoch),
+                schedule_figure(steps, shown, components.palette(), steps_per_epoch=result.per_epoch),
                 key="start_schedule_chart", alt=title,
             )  # fmt: skip
         st.caption(literal(result.rates.explanation))

@@ -7,11 +7,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 import streamlit as st
 
 from alexnet.data.imagenet import readable
-from alexnet.data.sources import BUILT_IN, open_data
+from alexnet.data.sources import BUILT_IN, class_counts, open_data
 from alexnet.errors import UserError
 from alexnet.plan import time_text
 from analysis.formats import Column, Table
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from alexnet.config import TrainConfig
     from alexnet.data.preview import Preview
-    from alexnet.data.sources import Source, Splits
+    from alexnet.data.sources import Splits
     from app.start_form import Form
 
     Found = TypeVar("Found")
@@ -178,14 +177,10 @@ def show_found(found: Opened, form: Form) -> None:
         _preview(form)
 
 
-def _counts(source: Source) -> list[int]:
-    return [int(count) for count in np.bincount(source.labels, minlength=len(source.classes))]
-
-
 def _classes(splits: Splits) -> Table:
     columns = (Column("class", "Class"), Column("train", "To train"), Column("val", "To validate"))
     names = (readable(name) for name in splits.train.classes)
-    train, val = _counts(splits.train), _counts(splits.val)
+    train, val = class_counts(splits.train), class_counts(splits.val)
     rows = tuple(zip(names, train, val, strict=True))
     return Table("Pictures of each class", columns, rows, ("all classes", sum(train), sum(val)))
 

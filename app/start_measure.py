@@ -21,7 +21,6 @@ from alexnet import launch
 from alexnet.errors import UserError
 from alexnet.plan import size_text, time_text
 from analysis.formats import percent
-from app import queries
 from app.start_form import told
 from app.state import literal
 
@@ -75,13 +74,12 @@ class Measurement:
     def start(self) -> None:
         """Starts the process; what it says goes into a file, so that nobody need read along."""
         self.out, self.errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - closed by `collect`
-        paths = [str(queries.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.process = subprocess.Popen(  # noqa: S603 - our own program, with arguments that its config has checked
             [sys.executable, "-m", "alexnet", "plan", *self.arguments, "--json", "--progress"],
             stdin=subprocess.DEVNULL,
             stdout=self.out,
             stderr=self.errors,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=launch.environment(),
         )
         self.started = time.time()
         _running.append(self)

@@ -17,7 +17,7 @@ from app import choices, looking, running
 from app.state import literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from app.running import Run
 
@@ -36,9 +36,10 @@ def actions(run: Run) -> None:
         if run.alive:
             _stopping(run)
         else:
-            _starting(run)
-        if run.directory.last.is_file():
-            _longer(run)
+            others = running.others_alive(run.id)
+            _starting(run, others)
+            if run.directory.last.is_file():
+                _longer(run, others)
         if run.directory.checkpoints():
             _branch(run)
             _look_inside(run)
@@ -110,12 +111,11 @@ def _stop_age(run: Run) -> float:
         return 0.0
 
 
-def _starting(run: Run) -> None:
+def _starting(run: Run, others: Sequence[str]) -> None:
     """Resume, or start again what never began; beside the others, or when they have ended."""
     if run.condition == "finished" or run.trouble:
         return
     label, icon = ("Resume", ":material/play_arrow:") if run.begun else ("Start again", ":material/replay:")
-    others = running.others_alive(run.id)
     if not others:
         st.button(
             label, icon=icon, key="resume_run", type="primary",
@@ -138,9 +138,9 @@ def _starting(run: Run) -> None:
         )
 
 
-def _longer(run: Run) -> None:
+def _longer(run: Run, others: Sequence[str]) -> None:
     """A branch from the last checkpoint with more epochs: the old run stays what it was."""
-    if run.config is None or run.alive:
+    if run.config is None:
         return
     with st.popover("Continue for longer", icon=":material/more_time:"):
         st.markdown(
@@ -151,7 +151,6 @@ def _longer(run: Run) -> None:
             "Epochs in all", run.config.epochs + 1, 100_000, max(run.config.epochs + 1, round(run.config.epochs * 1.5)),
             key="longer_epochs",
         )  # fmt: skip
-        others = running.others_alive()
         if others:
             st.checkbox("Wait until the others have ended", value=True, key="longer_waits")
         st.button("Continue", type="primary", key="longer_run", on_click=_go_on_longer, args=(run,))
@@ -207,7 +206,7 @@ def _compare(name: str) -> None:
 
 def _look_inside(run: Run) -> None:
     with st.popover("Look inside", icon=":material/search:"):
-        names = sorted(run.directory.checkpoints(), key=lambda name: (name != "best", name != "last"))
+        names = run.directory.checkpoints_to_see()
         picked = st.selectbox("Checkpoint", names, key="look_checkpoint", format_func=_checkpoint_name)
         st.caption("Its file is read beside the training, which does not notice.")
         for label, page in LOOK.items():

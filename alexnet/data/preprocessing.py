@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from alexnet.config import TrainConfig
+    from alexnet.spec import Network
+
 COLOURS = 3
 
 
@@ -91,6 +94,12 @@ class Geometry:
     height: int
     width: int
 
+    @classmethod
+    def of(cls, config: TrainConfig, network: Network) -> Geometry:
+        """The one that a recipe means for this network."""
+        _, height, width = network.input_shape
+        return cls(config.short_side(), height, width)
+
     @property
     def positions(self) -> tuple[int, int]:
         """Rows and columns at which a crop can start: 33 each for 224 out of 256.
@@ -130,6 +139,11 @@ class Preprocessing:
         mean = statistics.mean_image if mean_image else statistics.mean[:, None, None]
         divisor = statistics.deviation if unit_variance else torch.ones(COLOURS)
         return cls(geometry, mean, divisor[:, None, None])
+
+    @classmethod
+    def trained_with(cls, config: TrainConfig, statistics: Statistics, geometry: Geometry) -> Preprocessing:
+        """The one that a recipe means, with its training set's statistics."""
+        return cls.of(statistics, geometry, mean_image=config.mean == "image", unit_variance=config.unit_variance)
 
     @cached_property
     def _divides(self) -> bool:
@@ -210,6 +224,11 @@ class Augmentation:
     mirror: bool = True
     colour_noise: float = 0.1
     jitter_to: int | None = None
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Augmentation:
+        """The one that a recipe means."""
+        return cls(config.random_crop, config.mirror, config.colour_noise, config.jitter_to)
 
 
 class EpochPlan:

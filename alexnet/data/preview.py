@@ -106,8 +106,7 @@ def preview(config: TrainConfig, pictures: int = 4, variants: int = 6) -> Previe
     """
     splits = open_data(config.data, val_fraction=config.val_fraction, seed=config.seed)
     source = splits.train
-    _, height, width = config.described_network(len(source.classes)).input_shape
-    geometry = Geometry(config.short_side(), height, width)
+    geometry = Geometry.of(config, config.described_network(len(source.classes)))
     faults: dict[str, None] = {}
     read = list(_readable(source, pictures, faults))
     indices = small_sample(len(source), SAMPLE)
@@ -122,12 +121,10 @@ def preview(config: TrainConfig, pictures: int = 4, variants: int = 6) -> Previe
             f"none of the pictures tried can be read, the first: {next(iter(faults))}; mend or replace them"
         )
     plans = [_plan(config, source, geometry, epoch) for epoch in range(variants)]
-    shown = Preprocessing.of(
-        statistics, geometry, mean_image=config.mean == "image", unit_variance=config.unit_variance
-    )
+    shown = Preprocessing.trained_with(config, statistics, geometry)
     squares = [square(picture, geometry.side) for _, picture in read]
     top, left = geometry.centre
-    crops = np.stack(squares)[:, top : top + height, left : left + width]
+    crops = np.stack(squares)[:, top : top + geometry.height, left : left + geometry.width]
     inputs = shown.inputs(torch.from_numpy(crops.copy()), top, left)
     low, high = float(inputs.min()), float(inputs.max())
     received = _as_bytes((inputs - low) / max(high - low, 1e-6) * 255)
@@ -181,8 +178,7 @@ def _readable(source: Source, count: int, faults: dict[str, None]) -> Iterator[t
 
 
 def _plan(config: TrainConfig, source: Source, geometry: Geometry, epoch: int) -> EpochPlan:
-    augmentation = Augmentation(config.random_crop, config.mirror, config.colour_noise, config.jitter_to)
-    return EpochPlan(config.seed, epoch, len(source), geometry, augmentation)
+    return EpochPlan(config.seed, epoch, len(source), geometry, Augmentation.of(config))
 
 
 def _drawn(source: Source, plan: EpochPlan, index: int, epoch: int, geometry: Geometry, statistics: Statistics) -> Draw:

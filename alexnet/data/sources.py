@@ -69,6 +69,11 @@ class Source(Protocol):
         """
 
 
+def class_counts(source: Source) -> list[int]:
+    """How many pictures each class has, in the order of the classes."""
+    return [int(count) for count in np.bincount(source.labels, minlength=len(source.classes))]
+
+
 @dataclass(frozen=True)
 class Splits:
     """What `open_data` found: the pictures to learn from and those to be judged on, with the same classes.

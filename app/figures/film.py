@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.film import HEADINGS, MEASURES, strongest
+from analysis.film_numbers import HEADINGS, MEASURES, strongest
 from analysis.sheets import Group, Sheet, map_tiles
 from app.figures.sheets import WIDTH, sheet_svg
 from app.theme import readable
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alexnet.spec import LRN
-    from analysis.film import Change, Measure, Moment, Reel, Screen, Summary
+    from analysis.film import Moment, Reel, Screen
+    from analysis.film_numbers import Change, Measure, Summary
     from app.theme import Palette
 
     Values = NDArray[Any]

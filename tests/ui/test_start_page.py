@@ -294,12 +294,11 @@ def test_digits_of_other_scripts_count_or_are_refused_in_words() -> None:
 
 
 def test_too_little_memory_and_disk_are_said_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    from alexnet import machine
-    from app import start_checks
+    from alexnet import machine, plan
 
     monkeypatch.setattr(machine, "available_bytes", lambda _: 20 << 20)
     usage = type("Usage", (), {"free": 1 << 20})
-    monkeypatch.setattr(start_checks.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: usage)
     app = opened()
     assert "`--batch` 64 does not fit" in listed(app)
     assert "the disk has 1.0 mib free, and this run may need" in listed(app).lower()

@@ -18,7 +18,7 @@ from alexnet.probes import Probe, save
 from alexnet.runs import RunDirectory
 from alexnet.spec import LRN
 from alexnet.zoo import network_from
-from analysis import film
+from analysis import film, film_numbers
 from analysis.kernels import COMPACT
 from analysis.lrn import normalise, suppressed_overall, suppressed_shares
 from analysis.sheets import kernel_tiles
@@ -130,7 +130,7 @@ def test_a_probe_of_an_older_run_lacks_what_it_lacks(tmp_path: Path) -> None:
     np.savez(file(tmp_path, 0), **{"kernels": random_kernels(0), "lrn/norm1": strengths})  # type: ignore[arg-type]
     moment = film.read(file(tmp_path, 0))
     assert (moment.before, moment.maps, moment.probabilities, moment.label) == ({}, {}, None, None)
-    assert film.summary(moment, NETWORK).probabilities is None
+    assert film_numbers.summary(moment, NETWORK).probabilities is None
 
 
 def test_a_label_beyond_the_classes_is_not_known(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_kernels_that_cannot_be_shown_are_left_out_and_named(
     assert [frame.step for frame in found.frames] == [0, 4]
     assert found.left_out[0].step == 2
     assert why in found.left_out[0].reason
-    assert film.summary(film.read(file(tmp_path, 2)), NETWORK).towers == () or "another" in why
+    assert film_numbers.summary(film.read(file(tmp_path, 2)), NETWORK).towers == () or "another" in why
 
 
 def test_a_scaling_that_is_not_known_and_a_network_without_kernels_are_refused(tmp_path: Path) -> None:
@@ -396,7 +396,7 @@ def test_the_suppressed_share_is_one_minus_what_is_left_of_what_would_be() -> No
                 energy[channel] += a[other] ** 2
     b = a / (2 + 1e-4 * energy) ** 0.75
     rms = np.stack([np.sqrt((values.astype(float) ** 2).mean((1, 2))) for values in (a, b)])
-    found = film.suppressed(rms.astype(np.float32), layer)
+    found = film_numbers.suppressed(rms.astype(np.float32), layer)
     untouched = [float(np.sqrt(np.mean((a[channel] * 2**-0.75).astype(float) ** 2))) for channel in range(8)]
     assert found.overall == pytest.approx(1 - rms[1].sum() / sum(untouched), rel=1e-5)
     for channel in range(8):
@@ -408,7 +408,7 @@ def test_the_suppressed_share_is_one_minus_what_is_left_of_what_would_be() -> No
     flat = np.broadcast_to(np.linspace(10, 80, 8, dtype=np.float32)[:, None, None], (8, 4, 4))
     result = normalise(torch.from_numpy(flat.copy()), layer)
     rms = np.stack([np.sqrt((values.astype(float) ** 2).mean((1, 2))) for values in (result.before, result.after)])
-    same = film.suppressed(rms, layer)
+    same = film_numbers.suppressed(rms, layer)
     assert same.overall == pytest.approx(suppressed_overall(result), rel=1e-5)
     np.testing.assert_allclose(same.channels, suppressed_shares(result), rtol=1e-4)
 
@@ -423,7 +423,7 @@ def test_the_suppressed_share_is_one_minus_what_is_left_of_what_would_be() -> No
     ],
 )
 def test_a_share_that_is_not_defined_is_none(strengths: NDArray[np.float32], layer: LRN) -> None:
-    found = film.suppressed(strengths, layer)
+    found = film_numbers.suppressed(strengths, layer)
     assert found.overall is None
     assert np.isnan(found.channels).all()
 
@@ -443,11 +443,11 @@ def test_a_summary_has_the_order_of_each_tower(tmp_path: Path) -> None:
             "lrn/elsewhere": strengths,
         },
     )
-    one = film.summary(film.read(file(tmp_path, 7)), NETWORK)
+    one = film_numbers.summary(film.read(file(tmp_path, 7)), NETWORK)
     assert set(one.suppressed) == {"norm1"}
     assert one.suppressed["norm1"].overall == pytest.approx(0.5, rel=1e-5)
-    assert set(one.order) == set(film.MEASURES) - {"change"} == set(film.HEADINGS) - {"change"}
-    assert set(film.EXPLANATIONS) == set(film.MEASURES)
+    assert set(one.order) == set(film_numbers.MEASURES) - {"change"} == set(film_numbers.HEADINGS) - {"change"}
+    assert set(film_numbers.EXPLANATIONS) == set(film_numbers.MEASURES)
     waves, noise = zip(*one.order.values(), strict=True)
     compact, rough, colour, norm = waves
     assert compact == 1.0
@@ -467,20 +467,20 @@ def test_the_change_is_the_length_of_the_difference_over_the_length_before() -> 
     later = earlier.copy()
     later[0, 0, 0] = 3, 4.5
     later[1, 0, 0] = 1, 1
-    found = film.change(10, earlier, 20, later, 2)
+    found = film_numbers.change(10, earlier, 20, later, 2)
     assert found.shares == (pytest.approx(0.1), None)
     assert found.per_step == (pytest.approx(0.01), None)
-    assert film.change(0, earlier, 1, later, 1).shares == (pytest.approx(np.sqrt(0.25 + 2) / 5),)
+    assert film_numbers.change(0, earlier, 1, later, 1).shares == (pytest.approx(np.sqrt(0.25 + 2) / 5),)
     with pytest.raises(UserError, match="cannot be compared"):
-        film.change(0, earlier, 1, later[:1], 1)
+        film_numbers.change(0, earlier, 1, later[:1], 1)
     with pytest.raises(UserError, match="step 1 does not come after step 1"):
-        film.change(1, earlier, 1, later, 1)
+        film_numbers.change(1, earlier, 1, later, 1)
 
 
 def test_changes_pass_over_what_cannot_be_read(tmp_path: Path) -> None:
     filmed(tmp_path, (0, 2, 4))
     file(tmp_path, 2).write_bytes(b"")
-    (one,) = film.changes(tmp_path, (0, 2, 4), film.screen(NETWORK))
+    (one,) = film_numbers.changes(tmp_path, (0, 2, 4), film.screen(NETWORK))
     old, new = random_kernels(0, 0.1).astype(float), random_kernels(2, 0.225).astype(float)
     assert (one.since, one.step) == (0, 4)
     for tower in range(2):
@@ -489,20 +489,21 @@ def test_changes_pass_over_what_cannot_be_read(tmp_path: Path) -> None:
         assert one.shares[tower] == pytest.approx(expected, rel=1e-6)
 
 
-def summaries() -> list[film.Summary]:
-    share = {"norm1": film.Suppressed(0.25, np.array([0.2, 0.3]))}
-    none: list[film.Summary] = [film.Summary(0, (), {}, None, None)]
+def summaries() -> list[film_numbers.Summary]:
+    share = {"norm1": film_numbers.Suppressed(0.25, np.array([0.2, 0.3]))}
+    none: list[film_numbers.Summary] = [film_numbers.Summary(0, (), {}, None, None)]
     rows = ([0.1, 0.2, 0.7, 0.0], [0.3, 0.05, 0.05, 0.6])
     return none + [
-        film.Summary(step, (), share, np.array(row, np.float32), 1) for step, row in zip((3, 9), rows, strict=True)
+        film_numbers.Summary(step, (), share, np.array(row, np.float32), 1)
+        for step, row in zip((3, 9), rows, strict=True)
     ]
 
 
 def test_the_classes_to_follow_are_the_true_one_and_the_likeliest_at_the_end() -> None:
-    assert film.contenders(summaries(), 2) == (1, 3, 0)
-    assert film.contenders(summaries(), 4) == (3, 0, 1, 2)
-    assert film.contenders(summaries()[:1]) == ()
-    rows = film.probabilities(summaries(), 4)
+    assert film_numbers.contenders(summaries(), 2) == (1, 3, 0)
+    assert film_numbers.contenders(summaries(), 4) == (3, 0, 1, 2)
+    assert film_numbers.contenders(summaries()[:1]) == ()
+    rows = film_numbers.probabilities(summaries(), 4)
     assert np.isnan(rows[0]).all()
     np.testing.assert_allclose(rows[2], [0.3, 0.05, 0.05, 0.6], rtol=1e-6)
 
@@ -511,22 +512,22 @@ def test_the_strongest_channels_come_in_the_layers_order() -> None:
     maps = np.zeros((5, 2, 2), np.float16)
     maps[1], maps[4], maps[2, 0, 0] = 3, -5, 1
     moment = film.Moment(0, None, {"norm1": maps}, {}, {}, None, None)
-    assert film.strongest(moment, "norm1", 2) == (1, 4)
-    assert film.strongest(moment, "norm1", 3) == (1, 2, 4)
+    assert film_numbers.strongest(moment, "norm1", 2) == (1, 4)
+    assert film_numbers.strongest(moment, "norm1", 3) == (1, 2, 4)
 
 
 def test_tables_hold_raw_values(tmp_path: Path) -> None:
     filmed(tmp_path, (0, 2))
     place = film.screen(NETWORK)
-    found = [film.summary(film.read(file(tmp_path, step)), NETWORK) for step in (0, 2)]
-    table = film.order_table(found, film.changes(tmp_path, (0, 2), place), place)
+    found = [film_numbers.summary(film.read(file(tmp_path, step)), NETWORK) for step in (0, 2)]
+    table = film_numbers.order_table(found, film_numbers.changes(tmp_path, (0, 2), place), place)
     assert [row[:2] for row in table.rows] == [(0, "GPU 1"), (0, "GPU 2"), (2, "GPU 1"), (2, "GPU 2")]
     assert table.rows[0][-2:] == (None, None)
     assert table.rows[2][-2] == 0
-    assert table.rows[3][-1] == film.changes(tmp_path, (0, 2), place)[0].shares[1]
-    shares = film.suppression_table(summaries())
+    assert table.rows[3][-1] == film_numbers.changes(tmp_path, (0, 2), place)[0].shares[1]
+    shares = film_numbers.suppression_table(summaries())
     assert [column.key for column in shares.columns] == ["step", "norm1"]
     assert shares.rows == ((0, None), (3, 0.25), (9, 0.25))
-    likely = film.probability_table(summaries(), (3, 1), ("a", "b", "c", "d"))
+    likely = film_numbers.probability_table(summaries(), (3, 1), ("a", "b", "c", "d"))
     assert [column.heading for column in likely.columns] == ["step", "d", "b"]
     assert json.dumps(likely.rows[1]) == json.dumps((9, float(np.float32(0.6)), float(np.float32(0.05))))

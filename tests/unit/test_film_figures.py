@@ -14,7 +14,7 @@ from PIL import Image
 
 from alexnet.spec import LRN
 from alexnet.zoo import network_from
-from analysis import film
+from analysis import film, film_numbers
 from analysis.kernels import kernel_measures, tower_measures
 from analysis.sheets import composed
 from app.figures.film import (
@@ -43,21 +43,25 @@ def random() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def summaries(steps: tuple[int, ...] = STEPS, label: int | None = 2) -> list[film.Summary]:
+def summaries(steps: tuple[int, ...] = STEPS, label: int | None = 2) -> list[film_numbers.Summary]:
     found = []
     for number, step in enumerate(steps):
         towers = tower_measures(kernel_measures(random().normal(size=(8, 3, 5, 5)) + number, 2))
         shares = {
-            "norm1": film.Suppressed(0.1 * number, np.array([0.0, 0.1, np.nan, 0.3]) * number),
-            "norm2": film.Suppressed(None, np.full(6, np.nan)),
+            "norm1": film_numbers.Suppressed(0.1 * number, np.array([0.0, 0.1, np.nan, 0.3]) * number),
+            "norm2": film_numbers.Suppressed(None, np.full(6, np.nan)),
         }
         likely = np.array([0.5, 0.2, 0.2, 0.1], np.float32)
-        found.append(film.Summary(step, towers, shares, likely if number else None, label))
+        found.append(film_numbers.Summary(step, towers, shares, likely if number else None, label))
     return found
 
 
-def changes() -> list[film.Change]:
-    return [film.Change(0, 1, (0.1, None)), film.Change(1, 10, (0.09, 0.9)), film.Change(10, 1000, (0.99, 0.0))]
+def changes() -> list[film_numbers.Change]:
+    return [
+        film_numbers.Change(0, 1, (0.1, None)),
+        film_numbers.Change(1, 10, (0.09, 0.9)),
+        film_numbers.Change(10, 1000, (0.99, 0.0)),
+    ]
 
 
 def drawn(figure: go.Figure) -> dict[str, Any]:
@@ -152,23 +156,23 @@ def test_channels_lie_downwards_and_moments_to_the_right() -> None:
 @pytest.mark.parametrize("palette", [LIGHT, DARK])
 def test_order_is_a_chart_for_each_measure_and_a_line_for_each_tower(palette: Palette, logarithmic: bool) -> None:
     figure = order_figure(summaries(), changes(), ("GPU 1", "GPU 2"), palette, logarithmic=logarithmic)
-    assert len(figure.data) == 2 * len(film.MEASURES)
-    assert [note.text for note in figure.layout.annotations] == list(film.HEADINGS.values())
-    assert [trace.line.color for trace in figure.data] == [palette.tower1, palette.tower2] * len(film.MEASURES)
+    assert len(figure.data) == 2 * len(film_numbers.MEASURES)
+    assert [note.text for note in figure.layout.annotations] == list(film_numbers.HEADINGS.values())
+    assert [trace.line.color for trace in figure.data] == [palette.tower1, palette.tower2] * len(film_numbers.MEASURES)
     assert sum(bool(trace.showlegend) for trace in figure.data) == 2
     compact = figure.data[0]
     assert list(compact.y) == [100 * one.towers[0].compact / 4 for one in summaries()]
-    change = figure.data[2 * film.MEASURES.index("change")]
+    change = figure.data[2 * film_numbers.MEASURES.index("change")]
     assert list(change.x) == [1, 10, 1000]
     assert list(change.y) == pytest.approx([10, 1, 0.1])
-    assert figure.data[2 * film.MEASURES.index("change") + 1].y[0] is None
+    assert figure.data[2 * film_numbers.MEASURES.index("change") + 1].y[0] is None
     other = order_figure(summaries(), changes(), ("GPU 1", "GPU 2"), palette, logarithmic=not logarithmic)
     assert figure.layout.uirevision != other.layout.uirevision  # a zoom of the other axis means nothing here
     drawn(figure)
 
 
 def test_one_measure_and_one_tower_alone() -> None:
-    one = [film.Summary(3, tower_measures(kernel_measures(random().normal(size=(4, 3, 5, 5)))), {}, None, None)]
+    one = [film_numbers.Summary(3, tower_measures(kernel_measures(random().normal(size=(4, 3, 5, 5)))), {}, None, None)]
     figure = order_figure(one, [], ("all kernels",), LIGHT, measures=("norm",))
     (line,) = figure.data
     assert line.showlegend is False
@@ -177,7 +181,7 @@ def test_one_measure_and_one_tower_alone() -> None:
 
 
 def test_moments_whose_kernels_are_no_numbers_are_gaps() -> None:
-    broken = [*summaries((0, 1)), film.Summary(2, (), {}, None, None)]
+    broken = [*summaries((0, 1)), film_numbers.Summary(2, (), {}, None, None)]
     figure = order_figure(broken, changes()[:1], ("GPU 1", "GPU 2"), LIGHT)
     assert figure.data[0].y[2] is None
 

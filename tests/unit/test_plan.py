@@ -370,7 +370,7 @@ def test_what_the_owner_should_know_is_noted(tmp_path: Path) -> None:
 
 def test_a_disk_that_is_too_small_is_a_problem(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("alexnet.rehearsal.shutil.disk_usage", lambda _path: usage)
+    monkeypatch.setattr("alexnet.plan.shutil.disk_usage", lambda _path: usage)
     found = rehearsed(tiny(pictures), runs=tmp_path)
     assert ["has 1000 bytes free" in problem for problem in found.problems] == [True]
 
