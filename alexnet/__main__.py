@@ -1,4 +1,4 @@
-"""python -m alexnet VERB: train, plan, evaluate, inspect, convert, pack, export, import, presets."""
+"""python -m alexnet VERB: train, plan, ablate, evaluate, inspect, convert, pack, export, import, presets."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import argparse
 import dataclasses
 import json
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from alexnet import portable
+from alexnet import ablation, portable
 from alexnet.commandline import Parser, status, write_utf8
-from alexnet.config import TrainConfig, option
+from alexnet.config import RESUMABLE, TrainConfig, option
 from alexnet.data.imagenet import readable
 from alexnet.data.sources import BUILT_IN
 from alexnet.errors import UserError
-from alexnet.launch import branch_stem, claimed, folder_name
+from alexnet.launch import branch_stem, claimed, environment, folder_name
 from alexnet.portable import CHECKPOINTS
 from alexnet.presets import PRESETS, configured
 from alexnet.progress import Progress
@@ -87,6 +88,8 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_recipe(plan)
 
+    _add_ablate(verbs)
+
     evaluate = verbs.add_parser(
         "evaluate",
         help="top-1, top-5, per class, confusions and mistakes of a checkpoint",
@@ -146,6 +149,43 @@ def parser() -> argparse.ArgumentParser:
     _add_export_and_import(verbs)
     verbs.add_parser("presets", help="the recipes, what to expect of them and their commands")
     return top
+
+
+def _add_ablate(verbs: argparse._SubParsersAction[Parser]) -> None:
+    ablate = verbs.add_parser(
+        "ablate",
+        help="what LRN, overlapping pooling and ReLU are worth: the same recipe without each, several seeds",
+        description="Trains the same recipe as it is (baseline), without LRN, with pooling that does not overlap and "
+        "with tanh instead of ReLU, once for each seed, each in a run directory of its own. It can be stopped at any "
+        "time: the same command leaves alone what is finished and goes on with the rest. At the end it prints the "
+        "table and writes results.json and results.md beside the runs.",
+    )
+    ablate.add_argument("data", nargs="?", metavar="DATA", help="as for train")
+    ablate.add_argument(
+        "--out",
+        type=Path,
+        default=RUNS / "ablation",
+        metavar="DIR",
+        help=f"the folder of the runs (default: {RUNS}/ablation)",
+    )
+    ablate.add_argument(
+        "--seeds",
+        type=_positive,
+        default=3,
+        metavar="N",
+        help="runs of each variant: --seed and those after (default: 3)",
+    )
+    ablate.add_argument("--only", metavar="VARIANT,…", help=f"not all of {', '.join(ablation.VARIANTS)}")
+    ablate.add_argument(
+        "--rate",
+        action="append",
+        default=[],
+        metavar="VARIANT=RATE",
+        help="another learning rate for one variant, as in the paper's figure 1, where each network had its own "
+        "(default: --learning-rate for all); can be given several times",
+    )
+    ablate.add_argument("--table", action="store_true", help="train nothing: the table of what is finished in --out")
+    _add_recipe(ablate)
 
 
 def _add_recipe(verb: argparse.ArgumentParser) -> None:
@@ -298,6 +338,57 @@ def _plan(options: argparse.Namespace) -> int:
     for problem in found["problems"]:
         print(f"python -m alexnet plan: {problem}", file=sys.stderr)
     return 2 if found["problems"] else 0
+
+
+def _ablate(options: argparse.Namespace) -> int:
+    if not options.table:
+        _train_variants(options)
+    # What the numbers say is analysis's to tell, which builds on this package and not the other way round.
+    command = [sys.executable, "-m", "analysis", "ablation", str(options.out), "--write"]
+    return subprocess.run(command, env=environment(), check=False).returncode  # noqa: S603 - our own program
+
+
+def _train_variants(options: argparse.Namespace) -> None:
+    _listen()
+    changes = _given(options)
+    config = configured(changes.pop("preset", "paper-2012"), _lasting(changes.pop("data", "")), **changes)
+    plan = ablation.planned(
+        config,
+        options.out,
+        seeds=options.seeds,
+        only=ablation.variants(options.only),
+        rate=ablation.rates(options.rate),
+    )
+
+    def pictures() -> dict[str, Any]:
+        from alexnet.data.sources import open_data  # noqa: PLC0415 - numpy and Pillow
+
+        splits = open_data(config.data, val_fraction=config.val_fraction, seed=config.seed)
+        return {"classes": list(splits.train.classes), "train": len(splits.train), "val": len(splits.val)}
+
+    ablation.check(plan, options.out, pictures)
+    ablation.trained(plan, _train_one)
+
+
+def _train_one(one: ablation.Planned, meter: ablation.Meter, at: int) -> str:
+    """One run of an ablation, as `train` and `train --resume` would do it; the state it ends in."""
+    from alexnet import session  # noqa: PLC0415 - as above
+    from alexnet.checks import TrainingError  # noqa: PLC0415
+    from alexnet.group import joined_group  # noqa: PLC0415
+
+    where = {name: getattr(one.config, name) for name in RESUMABLE}
+    with joined_group(one.config.device) as group:
+        if group.size > 1:
+            raise UserError("an ablation is trained by one process: start it without torchrun")
+        if one.state == "begun":
+            training = session.resume(RunDirectory(one.run.path), where, group, meter)
+        else:
+            training = session.begin(one.config, RunDirectory(one.run.path), group, meter)
+        meter.begins(at, step=training.trainer.step, steps=training.trainer.steps)
+        try:
+            return training.run()
+        except TrainingError as error:
+            raise ablation.RunFailedError(str(error)) from None
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -470,6 +561,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs: dict[str, Callable[[argparse.Namespace], int]] = {
         "train": _train,
         "plan": _plan,
+        "ablate": _ablate,
         "evaluate": _evaluate,
         "inspect": _inspect,
         "convert": _convert,

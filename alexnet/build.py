@@ -55,6 +55,8 @@ def module(stage: Stage) -> nn.Module:
         case spec.ReLU():
             # Not in place: the pages that look inside still need the values before ReLU.
             return nn.ReLU()
+        case spec.Tanh():
+            return nn.Tanh()
         case spec.Dropout():
             return nn.Dropout(layer.probability)
         case spec.Flatten():

@@ -25,6 +25,8 @@ KEPT_BY_BRANCHES = frozenset(
     {"network", "hidden", "initialisation", "side", "mean", "unit_variance", "seed", "val_fraction"}
 )
 """What a branch cannot change: the network, what it is shown, and which pictures it has never been trained on."""
+RESUMABLE = frozenset({"data", "device", "workers", "threads", "checkpoint_minutes"})
+"""What a resumed run may change: where it computes and where its data lies, not what."""
 ANEW = frozenset({"optimiser", "batch"})
 """What a branch changes only by starting at step 0 with the weights alone: momentum and steps would mean others."""
 
@@ -47,7 +49,9 @@ class TrainConfig:
 
     data: str = _about("a folder of pictures, a CIFAR archive, a pack, or built-in")
     preset: str = _about("the preset this config started from", default="paper-2012")
-    network: str = _about("network: NAME, NAME@SIDE or NAME:no-lrn", default="alexnet-2012")
+    network: str = _about(
+        "network: NAME or NAME@SIDE, and behind it any of :no-lrn, :no-overlap and :tanh", default="alexnet-2012"
+    )
     hidden: int | None = _about(
         "width of the hidden fully connected layers; the network's own if not given", default=None
     )

@@ -27,7 +27,8 @@ def initialise(model: nn.Module, network: Network, how: Initialisation, seed: in
     """Fills a one-device model with the weights that a training starts from; `seed` alone decides the numbers.
 
     `paper`: what the network's own source states (for AlexNet section 5: normal with σ = 0.01, biases 1 in conv2,
-    conv4, conv5 and the hidden fully connected layers).  `source`: the σ of the released 2012 layer definition.
+    conv4, conv5 and the hidden fully connected layers; 0 everywhere with tanh, see
+    `zoo.network_from`).  `source`: the σ of the released 2012 layer definition.
     `he`: σ = √(2 / inputs of one output), biases 0 (He et al. 2015, section 2.2).  `he-behind-conv1`: the paper's
     conv1, whose kernels then form as in the paper, and He's behind it, which let the gradient through.  `torch`:
     torch's default, uniform within ±1/√inputs for weights and biases.

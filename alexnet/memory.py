@@ -20,6 +20,7 @@ from alexnet.spec import (
     ReLU,
     SameMapNorm,
     Softmax,
+    Tanh,
 )
 
 if TYPE_CHECKING:
@@ -58,9 +59,10 @@ def kept_bytes(stages: Sequence[Stage]) -> list[int]:
 class _Keeper:
     """Follows which tensors backward will ask for, counting each once, as torch's autograd keeps them.
 
-    A convolution or fully connected layer keeps its input (a padded copy where sizes are rounded up); ReLU its
-    output; LRN its input and its denominator; max pooling its input and where each maximum was (int64); dropout its
-    mask; softmax with cross-entropy its output.  An input that an earlier stage already kept costs nothing more.
+    A convolution or fully connected layer keeps its input (a padded copy where sizes are rounded up); ReLU and
+    tanh their output; LRN its input and its denominator; max pooling its input and where each maximum was (int64);
+    dropout its mask; softmax with cross-entropy its output.  An input that an earlier stage already kept costs nothing
+    more.
     """
 
     def __init__(self) -> None:
@@ -75,7 +77,7 @@ class _Keeper:
                 self._incoming_kept = False  # of the next stage: nobody kept this stage's output yet
                 missing = _missing_edge_values(stage)
                 return incoming + missing * BYTES_PER_VALUE if missing else claim
-            case ReLU() | Softmax():
+            case ReLU() | Tanh() | Softmax():
                 self._incoming_kept = True
                 return outgoing
             case LRN() | SameMapNorm():

@@ -15,7 +15,7 @@ from PIL import Image
 
 from alexnet import branches, checkpoints, probes
 from alexnet.checks import TrainingError, enlarged, probe_crops, size_problems
-from alexnet.config import ConfigError, TrainConfig, option
+from alexnet.config import RESUMABLE, ConfigError, TrainConfig, option
 from alexnet.course import TEST_BATCH, steps_between_validations
 from alexnet.data.images import UnreadableImageError
 from alexnet.data.loading import LoaderError, TrainingBatches, batches
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from alexnet.group import Group
     from alexnet.progress import Progress
     from alexnet.runs import State
-
-RESUMABLE = frozenset({"data", "device", "workers", "threads", "checkpoint_minutes"})
-"""What a resumed run may change: where it computes and where its data lies, not what."""
 
 
 def begin(config: TrainConfig, run: RunDirectory, group: Group, progress: Progress) -> Session:

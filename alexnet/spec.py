@@ -163,6 +163,13 @@ class ReLU(_SameShape):
 
 
 @dataclass(frozen=True, slots=True)
+class Tanh(_SameShape):
+    """f(a) = tanh(a), between −1 and 1: how a neuron was modelled before ReLU (paper, section 3.1)."""
+
+    kind: ClassVar[str] = "tanh"
+
+
+@dataclass(frozen=True, slots=True)
 class LRN:
     """Local response normalisation across channels: b = a / (k + α·Σa²)^β  (paper, section 3.3).
 
@@ -268,7 +275,7 @@ class Linear:
         return (self.out_features,)
 
 
-Layer = Conv | MaxPool | AdaptiveAvgPool | ReLU | LRN | SameMapNorm | Dropout | Softmax | Flatten | Linear
+Layer = Conv | MaxPool | AdaptiveAvgPool | ReLU | Tanh | LRN | SameMapNorm | Dropout | Softmax | Flatten | Linear
 
 
 def _maps(shape: Shape) -> tuple[int, int, int]:

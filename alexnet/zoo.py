@@ -24,10 +24,12 @@ from alexnet.spec import (
     Rounding,
     SameMapNorm,
     Softmax,
+    Tanh,
+    times,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _PAPER = "Krizhevsky, Sutskever and Hinton, ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012"
 _VGG = "Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015, table 1"
@@ -396,14 +398,21 @@ def network_named(name: str) -> Network:
 
 
 def network_from(reference: str) -> Network:
-    """A network from a short reference: ``alexnet-2012``, ``alexnet-2012@224``, ``vgg-a-lrn:no-lrn``.
+    """A network from a short reference: ``alexnet-2012``, ``alexnet-2012@224``, ``alexnet-2012@131:no-lrn:tanh``.
 
-    ``@SIDE`` (or ``@HEIGHTxWIDTH``) sets the input size and ``:no-lrn`` leaves LRN out; both can be given, in this
-    order.  The network's name becomes the reference, so that two variants can stand side by side.
+    ``@SIDE`` (or ``@HEIGHTxWIDTH``) sets the input size, and behind it come changes, each after a colon:
+
+    * ``:no-lrn`` leaves LRN out (paper, section 3.3).
+    * ``:no-overlap`` makes every pooling's window as wide as its stride: z = 2 and s = 2 in AlexNet, which "produces
+      output of equivalent dimensions" (section 3.4); where it would not, the network is refused.
+    * ``:tanh`` puts tanh in the place of every ReLU (section 3.1).  Initial biases of 1 are there to give ReLUs
+      positive inputs (section 5) and would start tanh at 0.76, where its slope is 0.42: all become 0.
+
+    The network's name becomes the reference, its changes in this order, so that variants can stand side by side.
 
     Raises:
         UnknownNetworkError: no such network.
-        alexnet.spec.IllegalNetworkError: the size or the suffix is not one that the network can take.
+        alexnet.spec.IllegalNetworkError: the size or a change is not one that the network can take.
     """
     head, colon, suffix = reference.strip().partition(":")
     name, at, size = head.partition("@")
@@ -416,14 +425,62 @@ def network_from(reference: str) -> Network:
         height, width = int(sides[0]), int(sides[-1])
         network = network.adapted(input_shape=(network.input_shape[0], height, width))
         label += f"@{size.lower()}"
-    if colon:
-        if suffix.strip().lower() != "no-lrn":
-            raise IllegalNetworkError(f"after : comes no-lrn, the one known change; got {reference!r}")
-        if not any(isinstance(layer, LRN) for _, layer in network.layers):
-            raise IllegalNetworkError(f"{network.name} has no LRN to leave out")
-        network = network.without(LRN)
-        label += ":no-lrn"
+    wanted = [change.strip().lower() for change in suffix.split(":")] if colon else []
+    for change in wanted:
+        if change not in CHANGES:
+            known = f"{', '.join(list(CHANGES)[:-1])} or {list(CHANGES)[-1]}"
+            raise IllegalNetworkError(f"after : comes {known}; got {reference!r}")
+        if wanted.count(change) > 1:
+            raise IllegalNetworkError(f"{change} is given {wanted.count(change)} times in {reference!r}: give it once")
+    for change, changed in CHANGES.items():
+        if change in wanted:
+            network = changed(network)
+            label += f":{change}"
     return replace(network, name=label)
+
+
+def _no_lrn(network: Network) -> Network:
+    if not any(isinstance(layer, LRN) for _, layer in network.layers):
+        raise IllegalNetworkError(f"{network.name} has no LRN to leave out")
+    return network.without(LRN)
+
+
+def _no_overlap(network: Network) -> Network:
+    """Windows side by side.  Raises IllegalNetworkError where a pooling would give another number of them."""
+    layers = []
+    for stage in network.stages():
+        layer = stage.layer
+        if isinstance(layer, MaxPool) and layer.kernel > layer.stride:
+            layer = replace(layer, kernel=layer.stride)
+            if (shape := layer.out_shape(stage.in_shape)) != stage.out_shape:
+                raise IllegalNetworkError(
+                    f"{network.name} cannot pool without overlap at {times(network.input_shape)}: {stage.name} would "
+                    f"give {times(shape)} instead of {times(stage.out_shape)}; try another input, NAME@SIDE"
+                )
+        layers.append((stage.name, layer))
+    if tuple(layers) == network.layers:
+        raise IllegalNetworkError(f"{network.name} has no pooling whose windows overlap")
+    return replace(network, layers=tuple(layers))
+
+
+def _tanh(network: Network) -> Network:
+    """Tanh for ReLU, also in the names of the stages."""
+    if not any(isinstance(layer, ReLU) for _, layer in network.layers):
+        raise IllegalNetworkError(f"{network.name} has no ReLU to replace by tanh")
+
+    def changed(name: str, layer: Layer) -> tuple[str, Layer]:
+        match layer:
+            case ReLU():
+                return name.replace("relu", "tanh"), Tanh()
+            case Conv() | Linear():
+                return name, replace(layer, init_bias=0.0)
+        return name, layer
+
+    return replace(network, layers=tuple(changed(*pair) for pair in network.layers))
+
+
+CHANGES: dict[str, Callable[[Network], Network]] = {"no-lrn": _no_lrn, "no-overlap": _no_overlap, "tanh": _tanh}
+"""What can stand behind a network's name, in the order in which it is written."""
 
 
 def kernel_stack(kernel: int, count: int, channels: int = 256, side: int = 28) -> Network:

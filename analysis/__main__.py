@@ -1,4 +1,4 @@
-"""python -m analysis VERB: networks, table, compare, verify, kernels, activations."""
+"""python -m analysis VERB: networks, table, compare, verify, kernels, activations, ablation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from alexnet import errors
 from alexnet.commandline import Parser, status, write_utf8
 from alexnet.spec import IllegalNetworkError, times
-from alexnet.zoo import NETWORKS, UnknownNetworkError, network_from
+from alexnet.zoo import CHANGES, NETWORKS, UnknownNetworkError, network_from
 from analysis import formats, tables
 from analysis.conventions import CONVENTIONS, UnknownConventionError, convention_named
 from analysis.costs import MAX_BATCH, cost_table
@@ -43,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument(
         "network",
         metavar="NETWORK",
-        help="a name from `networks`; NAME@SIDE or NAME@HxW for another input, NAME:no-lrn without LRN",
+        help="a name from `networks`; NAME@SIDE or NAME@HxW for another input; behind it "
+        f"{', '.join(f':{change}' for change in CHANGES)}",
     )
     _add_shape(table)
     table.add_argument(
@@ -55,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     _add_format(table)
 
     compare = verbs.add_parser("compare", help="networks side by side")
-    compare.add_argument("networks", nargs="+", metavar="NETWORK", help="names; NAME@SIDE and NAME:no-lrn are variants")
+    compare.add_argument("networks", nargs="+", metavar="NETWORK", help="names; variants as for `table`")
     _add_shape(compare)
     _add_format(compare)
 
@@ -68,6 +69,12 @@ def parser() -> argparse.ArgumentParser:
 
     _add_kernels(verbs.add_parser("kernels", help="a layer's kernels in one picture, and what they look for"))
     _add_activations(verbs.add_parser("activations", help="what every stage makes of a picture"))
+    trained = verbs.add_parser("ablation", help="what LRN, overlapping pooling and ReLU are worth, from trained runs")
+    trained.add_argument(
+        "path", type=Path, metavar="PATH", help="the folder that `python -m alexnet ablate` filled, or a results.json"
+    )
+    trained.add_argument("--write", action="store_true", help="also write results.json and results.md into the folder")
+    trained.add_argument("--format", choices=("text", "markdown", "json"), default="text")
     return top
 
 
@@ -309,6 +316,23 @@ def _activations(options: argparse.Namespace) -> int:
     return 0
 
 
+def _ablation(options: argparse.Namespace) -> int:
+    from analysis import ablation, ablation_tables  # noqa: PLC0415 - see `_kernels`
+
+    found = ablation.read(options.path)
+    if options.write:
+        if not options.path.is_dir():
+            raise errors.UserError(f"--write needs the folder of the runs, and {options.path} is a file")
+        ablation_tables.save(found, options.path)
+    written = {
+        "text": ablation_tables.report,
+        "markdown": ablation_tables.markdown,
+        "json": ablation_tables.as_text,
+    }
+    print(written[options.format](found), end="")
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     write_utf8()
@@ -320,6 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "verify": _verify,
         "kernels": _kernels,
         "activations": _activations,
+        "ablation": _ablation,
     }
     return status(f"python -m analysis {options.verb}", lambda: verbs[options.verb](options), UserError)
 

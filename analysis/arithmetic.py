@@ -28,6 +28,7 @@ from alexnet.spec import (
     ReLU,
     SameMapNorm,
     Softmax,
+    Tanh,
     times,
 )
 from analysis.activations import class_name, probabilities, why_no_classes
@@ -404,6 +405,27 @@ class Rectified(Working):
 
 
 @dataclass(frozen=True, eq=False)
+class Squashed(Working):
+    """tanh(a); `slope` is its derivative there, 1 − tanh²(a), which is what learning has left to work with."""
+
+    entering: float
+
+    @property
+    def slope(self) -> float:
+        return 1 - self.value**2
+
+    @property
+    def sentence(self) -> str:
+        return f"What enters is squashed between −1 and 1; the slope there is {number(self.slope)}, and 1 at 0."
+
+    def lines(self) -> list[str]:
+        return [f"tanh({number(self.entering)}) = {number(self.value)}"]
+
+    def table(self) -> Table:
+        return Table(self.title, _columns("input", "output", "slope"), ((self.entering, self.value, self.slope),))
+
+
+@dataclass(frozen=True, eq=False)
 class PassedOn(Working):
     """A value that only changes its place (flatten) or nothing at all (dropout, when nobody trains)."""
 
@@ -613,6 +635,9 @@ def _worked(
         case ReLU():
             own = float(entering[place])
             return Rectified(stage, place, max(own, 0.0), network_value, own)
+        case Tanh():
+            own = float(entering[place])
+            return Squashed(stage, place, math.tanh(own), network_value, own)
         case Dropout():
             return PassedOn(stage, place, float(entering[place]), network_value, place)
         case Flatten():

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from alexnet.errors import UserError
-from alexnet.spec import Conv, Linear, ReLU, Softmax, times
+from alexnet.spec import Conv, Linear, ReLU, Softmax, Tanh, times
 from analysis.activations import class_name, probabilities, strengths
 
 if TYPE_CHECKING:
@@ -223,7 +223,8 @@ def guided_backpropagation(viewer: Viewer, found: Activations, target: Target) -
     """The gradient with every ReLU letting back only what is positive (Springenberg et al. 2015).
 
     (3, H, W), signed, in units of the target per level of 0…255, of the network in which nothing inhibits: it shows
-    what excites the target sharply, and is no derivative of it.
+    what excites the target sharply, and is no derivative of it.  Tanh lets everything back, scaled by its slope: a
+    network without any ReLU gives the plain gradient.
 
     Raises:
         UserError: there is no such target.
@@ -251,7 +252,7 @@ def _by_gradient(
 
 
 def cam_stage(found: Activations, target: Target) -> str:
-    """Where Grad-CAM looks unless told: the last convolution's maps, after ReLU, that feed the target through weights.
+    """Where Grad-CAM looks unless told: the last convolution's maps, after ReLU or tanh, that weights lead from.
 
     For a class that is relu5, as in Selvaraju et al. 2017; for a map of conv5 to pool5 it is relu4.
 
@@ -264,8 +265,8 @@ def cam_stage(found: Activations, target: Target) -> str:
     maps = [stage for stage in below[: weighted[-1] if weighted else 0] if len(stage.out_shape) == 3]
     if not maps:
         raise UserError(f"Grad-CAM weighs the maps below its target, and {target.stage} has only the picture below it")
-    rectified = [stage for stage in maps if isinstance(stage.layer, Conv | ReLU)]
-    return (rectified or maps)[-1].name
+    active = [stage for stage in maps if isinstance(stage.layer, Conv | ReLU | Tanh)]
+    return (active or maps)[-1].name
 
 
 def grad_cam(viewer: Viewer, found: Activations, target: Target, stage: str | None = None) -> Attribution:

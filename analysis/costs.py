@@ -1,8 +1,8 @@
 """What every stage costs, counted from the spec alone: parameters, operations, memory, traffic.  No torch.
 
 One multiply–accumulate (MAC) is one multiplication with a weight and the addition that goes with it; adding a bias
-is not part of it.  `flops` counts every elementary operation once: two per MAC, the bias adds, and what ReLU, LRN,
-pooling and softmax do.  All operations, bytes and traffic are for `batch` images; parameters are per network.
+is not part of it.  `flops` counts every elementary operation once: two per MAC, the bias adds, and what ReLU, tanh,
+LRN, pooling and softmax do.  All operations, bytes and traffic are for `batch` images; parameters are per network.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from alexnet.spec import (
     ReLU,
     SameMapNorm,
     Softmax,
+    Tanh,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ MAX_BATCH = 65_536
 
 
 class Operations(NamedTuple):
-    """Elementary operations by kind.  An exponential counts as one power."""
+    """Elementary operations by kind.  An exponential or a hyperbolic tangent counts as one power."""
 
     multiply: int = 0
     add: int = 0
@@ -180,6 +181,7 @@ def layer_operations(stage: Stage) -> Operations:
     """What one image costs a stage beyond its MACs and bias adds.
 
     * ReLU: one comparison per value.
+    * Tanh: one hyperbolic tangent per value, which counts as one power, like softmax's exponentials.
     * Max pooling: a window of w values takes w − 1 comparisons; windows that reach past the edge are smaller.
     * Average pooling: w − 1 additions and one division per window.
     * LRN: square each value (1 ×), add the w squares of its window (w − 1 +; fewer at the borders of each group),
@@ -196,6 +198,8 @@ def layer_operations(stage: Stage) -> Operations:
     match layer:
         case ReLU():
             return Operations(0, 0, values)
+        case Tanh():
+            return Operations(power=values)
         case MaxPool():
             return Operations(compare=_max_pool_inputs(stage) - values)
         case LRN():

@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from alexnet.memory import BYTES_PER_VALUE, INDEX_BYTES
-from alexnet.spec import LRN, AdaptiveAvgPool, Conv, Flatten, Linear, MaxPool, ReLU, SameMapNorm, Softmax
+from alexnet.spec import LRN, AdaptiveAvgPool, Conv, Flatten, Linear, MaxPool, ReLU, SameMapNorm, Softmax, Tanh
 from analysis.costs import layer_operations, maps_beyond_borders, same_map_squares
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def flops(cost: Cost, batch: int = 1) -> str | None:
     images = f"{batch}·" if batch > 1 else ""
     one = layer_operations(stage)
     match layer:
-        case ReLU():
+        case ReLU() | Tanh():
             left = _product(stage.out_shape)
         case MaxPool():
             left = _pool_flops(layer, stage, one.compare)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from alexnet.spec import LRN, Conv, MaxPool, ReLU
+from alexnet.spec import LRN, Conv, MaxPool, ReLU, Tanh
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +36,7 @@ SETTINGS: Mapping[str, tuple[LRN, str]] = {
 """The settings people mean by ‘AlexNet's LRN’, each with what is special about it."""
 
 PAPER_POOL = MaxPool(3, 2)
+RELU = ReLU()
 
 
 # --- where a normalisation stands -------------------------------------------------------------------------------------
@@ -43,12 +44,12 @@ PAPER_POOL = MaxPool(3, 2)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a network normalises, or could: `name` is the LRN's stage, or the ReLU's that one is imagined behind.
+    """Where a network normalises, or could: `name` is the LRN's stage, or the ReLU or tanh that one is imagined behind.
 
     `before` is the stage whose output is normalised, `convolution` the one that made it and `pool` the pooling that
     belongs to it; where the network has none before its next convolution it is not `pooled`, and the paper's 3×3 every
-    2 stands in.  `layer` is the network's own normalisation, or the paper's where `imagined`; `towers` the parts that
-    the maps are spread over.
+    2 stands in; `activation` is its ReLU or tanh.  `layer` is the network's own normalisation, or the paper's where
+    `imagined`; `towers` the parts that the maps are spread over.
     """
 
     name: str
@@ -60,13 +61,14 @@ class Place:
     towers: int
     imagined: bool
     pooled: bool
+    activation: ReLU | Tanh
 
 
 def places(network: Network) -> tuple[Place, ...]:
-    """Every LRN of the network behind a convolution; in a network without any, every ReLU behind a convolution."""
+    """Every LRN of the network behind a convolution; in a network without any, every ReLU or tanh behind one."""
     stages = network.stages()
     imagined = not any(isinstance(stage.layer, LRN) for stage in stages)
-    wanted = ReLU if imagined else LRN
+    wanted = ReLU | Tanh if imagined else LRN
     found = []
     for index, stage in enumerate(stages):
         if not isinstance(stage.layer, wanted) or len(stage.out_shape) != 3:
@@ -77,6 +79,7 @@ def places(network: Network) -> tuple[Place, ...]:
         first = stages.index(convolution) + 1
         block = stages[first : next((i for i in range(first, len(stages)) if _weighty(stages[i])), len(stages))]
         pools = [s.layer for s in block if isinstance(s.layer, MaxPool)]
+        active = [s.layer for s in block if isinstance(s.layer, ReLU | Tanh)]
         layer = stage.layer if isinstance(stage.layer, LRN) else replace(PAPER, groups=stage.towers)
         before = stage.name if imagined else stages[index - 1].name
         channels, height, width = stage.out_shape
@@ -91,6 +94,7 @@ def places(network: Network) -> tuple[Place, ...]:
                 stage.towers,
                 imagined,
                 bool(pools),
+                active[0] if active else RELU,
             )
         )
     return tuple(found)
@@ -101,7 +105,7 @@ def _weighty(stage: Stage) -> bool:
 
 
 def with_settings(network: Network, place: Place, layer: LRN) -> Network:
-    """The network with this normalisation at the place: instead of its own, or behind the ReLU where it has none."""
+    """The network with this normalisation at the place: for its own, or behind the ReLU or tanh where it has none."""
     layers = []
     for name, own in network.layers:
         if name != place.name:
@@ -365,7 +369,7 @@ def profile(a: Tensor, layer: LRN, row: int, column: int) -> Profile:
 
 
 class Order(NamedTuple):
-    """One order of ReLU, LRN and pooling behind the same convolution.
+    """One order of ReLU (or tanh), LRN and pooling behind the same convolution.
 
     `maps` is what comes out, (C, H', W'); `relative` is ‖maps − first‖ / ‖first‖ against the first order and
     `correlation` that of all values with the first's (None where either is constant).  `normalised` counts the values
@@ -381,10 +385,10 @@ class Order(NamedTuple):
     normalised: int
 
 
-def orders(raw: Tensor, layer: LRN, pool: MaxPool) -> tuple[Order, ...]:
-    """The orders in use, from a convolution's output before its ReLU, (C, H, W); the paper's comes first.
+def orders(raw: Tensor, layer: LRN, pool: MaxPool, activation: ReLU | Tanh = RELU) -> tuple[Order, ...]:
+    """The orders in use, from a convolution's output before its ReLU or tanh, (C, H, W); the paper's comes first.
 
-    ReLU and maximum can change places, since both keep the order of values: the last two are always equal.  What makes
+    Either and maximum can change places, since all keep the order of values: the last two are always equal.  What makes
     them differ from the paper's is that negative responses inhibit, too; what makes CaffeNet's differ is that
     neighbours' maxima meet, which may come from different pixels.
     """
@@ -393,13 +397,17 @@ def orders(raw: Tensor, layer: LRN, pool: MaxPool) -> tuple[Order, ...]:
     def pooled(maps: Tensor) -> Tensor:
         return functional.max_pool2d(maps[None], pool.kernel, pool.stride, ceil_mode=pool.rounding == "ceil")[0]
 
-    relu, lrn = torch.relu, lambda maps: normalised(maps, layer)
+    active, word = (torch.tanh, "tanh") if isinstance(activation, Tanh) else (torch.relu, "ReLU")
+
+    def lrn(maps: Tensor) -> Tensor:
+        return normalised(maps, layer)
+
     small, large = pooled(raw).numel(), raw.numel()
     results = (
-        ("ReLU → LRN → pool", "paper, section 3.5", pooled(lrn(relu(raw))), large),
-        ("ReLU → pool → LRN", "CaffeNet", lrn(pooled(relu(raw))), small),
-        ("LRN → ReLU → pool", "the paper's, with LRN first", pooled(relu(lrn(raw))), large),
-        ("LRN → pool → ReLU", "released 2012 definition", relu(pooled(lrn(raw))), large),
+        (f"{word} → LRN → pool", "paper, section 3.5", pooled(lrn(active(raw))), large),
+        (f"{word} → pool → LRN", "CaffeNet", lrn(pooled(active(raw))), small),
+        (f"LRN → {word} → pool", "the paper's, with LRN first", pooled(active(lrn(raw))), large),
+        (f"LRN → pool → {word}", "released 2012 definition", active(pooled(lrn(raw))), large),
     )
     first = results[0][2].double()
     norm = float(first.norm())

@@ -296,19 +296,21 @@ def _curves(bench: Bench) -> dict[str, LRN]:
 
 
 def orders(bench: Bench) -> None:
-    """Where LRN stands between ReLU and pooling."""
+    """Where LRN stands between ReLU, or tanh, and pooling."""
     channel, place = bench.channel(), bench.place
-    found = lrn.orders(bench.seen.values[place.convolution], bench.layer, place.pool)
+    found = lrn.orders(bench.seen.values[place.convolution], bench.layer, place.pool, place.activation)
     paper, caffe, first, source = found
     saved = paper.normalised / caffe.normalised
     pool = f"{place.pool.kernel}×{place.pool.kernel} pooling every {place.pool.stride}"
     if not place.pooled:
         pool += ", the paper's, since the network has none here"
+    word = paper.name.partition(" ")[0]
+    what = "negative responses inhibit, too" if word == "ReLU" else "tanh comes last"
     st.markdown(
-        f"From the output of {place.convolution}, before its ReLU, with {pool}: CaffeNet's order gives pooled maps "
+        f"From the output of {place.convolution}, before its {word}, with {pool}: CaffeNet's order gives pooled maps "
         f"**{percent(caffe.relative)}** off the paper's{_correlated(caffe)}, for {saved:.1f} times fewer values to "
-        f"normalise; the 2012 source's, where negative responses inhibit, too, "
-        f"**{percent(source.relative)}**{_correlated(source)}. ReLU before or after pooling makes "
+        f"normalise; the 2012 source's, where {what}, "
+        f"**{percent(source.relative)}**{_correlated(source)}. {word} before or after pooling makes "
         f"{'no difference' if np.array_equal(first.maps, source.maps) else 'a difference'}: both keep the order of "
         "values."
     )

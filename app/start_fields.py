@@ -39,7 +39,8 @@ LABELS = {
 }  # fmt: skip
 _ABOUT = {
     "input": "Side of the square input in pixels, or height x width: the part of --network behind @",
-    "variant": "no-lrn leaves local response normalisation out: the part of --network behind the colon",
+    "variant": "no-lrn leaves local response normalisation out, no-overlap pools windows side by side, tanh takes "
+    "ReLU's place: the part of --network behind the colon",
 }
 _WIDTH = 200  # pixels of a field: five beside each other on a wide page, two on a narrow one
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
@@ -20,7 +21,7 @@ from alexnet.data.sources import BUILT_IN
 from alexnet.plan import problems, sources
 from alexnet.presets import PRESETS, configured
 from alexnet.spec import Dropout
-from alexnet.zoo import NETWORKS, network_from
+from alexnet.zoo import CHANGES, NETWORKS, network_from
 from app.state import literal
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ DATA_KINDS = ("Built in", "Folder", "CIFAR archive", "Pack")
 PRESET_NAMES = tuple(preset.name for preset in PRESETS)
 PRESET = "quick"
 """The page's first: the built-in pictures, which it offers first, are learned with it in minutes."""
-NO_LRN = "no-lrn"
-VARIANTS = ("as published", NO_LRN)
+VARIANTS = (
+    "as published",
+    *(":".join(some) for count in range(1, len(CHANGES) + 1) for some in combinations(CHANGES, count)),
+)
 _PATHS = {kind: f"path_{number}" for number, kind in enumerate(DATA_KINDS)}
 _WORDS = {True: "yes", False: "no"}
 

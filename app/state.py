@@ -170,8 +170,8 @@ def keep_network_controls() -> None:
 
 _WORDS = {
     "MAC": "multiply–accumulate: one multiplication with a weight and the addition that goes with it.",
-    "FLOP": "one elementary operation: two per MAC, and also bias adds and what ReLU, LRN, pooling and softmax do. "
-    "torch's FLOPs are the two per MAC alone.",
+    "FLOP": "one elementary operation: two per MAC, and also bias adds and what ReLU, tanh, LRN, pooling and softmax "
+    "do. torch's FLOPs are the two per MAC alone.",
     "Stage": "one layer in its place in the network.",
     "Map": "one channel of a stage's output; sizes in tables are maps × height × width.",
     "Tower": "the half of the network that one GPU held in 2012.",

@@ -23,6 +23,7 @@ from alexnet.spec import (
     ReLU,
     SameMapNorm,
     Softmax,
+    Tanh,
     times,
 )
 
@@ -365,6 +366,8 @@ def _pill_label(layer: Layer) -> str:
     match layer:
         case ReLU():
             return "ReLU"
+        case Tanh():
+            return "tanh"
         case LRN():
             return "LRN"
         case SameMapNorm():

@@ -94,8 +94,8 @@ def _page() -> None:
     if not places:
         st.error(
             literal(
-                f"{network.name} has no convolution with LRN or ReLU behind it that these weights reach: choose others "
-                "in the sidebar."
+                f"{network.name} has no convolution with LRN, ReLU or tanh behind it that these weights reach: choose "
+                "others in the sidebar."
             ),
             icon=":material/error:",
         )

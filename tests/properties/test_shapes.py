@@ -25,6 +25,7 @@ from alexnet.spec import (
     ReLU,
     SameMapNorm,
     Softmax,
+    Tanh,
 )
 from alexnet.zoo import NETWORKS, network_named
 from analysis.costs import cost_table
@@ -107,7 +108,7 @@ def networks(draw: st.DrawFn, *, largest: int = 24) -> Network:
     """A few layers on maps, perhaps flattened and fully connected; perhaps more than the input has room for."""
     channels, layers = draw(st.integers(1, 6)), []
     shape = (channels, draw(st.integers(1, largest)), draw(st.integers(1, largest)))
-    for kind in draw(st.lists(st.sampled_from("ccccmmrrldsa"), max_size=7)):
+    for kind in draw(st.lists(st.sampled_from("ccccmmrrtldsa"), max_size=7)):
         match kind:
             case "c":
                 layers.append(conv := draw(convolutions(channels)))
@@ -116,6 +117,8 @@ def networks(draw: st.DrawFn, *, largest: int = 24) -> Network:
                 layers.append(MaxPool(draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(ROUNDINGS)))
             case "r":
                 layers.append(ReLU())
+            case "t":
+                layers.append(Tanh())
             case "l":
                 divisors = [g for g in range(1, channels + 1) if channels % g == 0]
                 layers.append(LRN(draw(st.sampled_from([1, 3, 5])), groups=draw(st.sampled_from(divisors))))

@@ -436,6 +436,13 @@ def test_side_and_variant_belong_to_the_network_beside_them() -> None:
     assert "alexnet-2012@131:no-lrn with 3×131×131 input" in captions(app)
 
 
+def test_an_address_may_change_several_things_in_a_network() -> None:
+    app = opened(preset="quick", net="alexnet-2012@67:tanh:no-lrn")
+    assert not app.warning
+    assert app.selectbox(key=key("variant")).value == "no-lrn:tanh"
+    assert "alexnet-2012@67:no-lrn:tanh with 3×67×67 input" in captions(app)
+
+
 def test_the_address_says_what_decides_most(place: Path) -> None:
     folder_of_pictures(place / "pictures", classes=2, per_class=64, val=1)
     said = {"data": str(place / "pictures"), "preset": "modern", "net": "alexnet-2012@67:no-lrn"}

@@ -26,6 +26,7 @@ from alexnet.spec import (
     ReLU,
     SameMapNorm,
     Softmax,
+    Tanh,
 )
 from analysis import formats
 from analysis.activations import activations
@@ -72,8 +73,8 @@ def looked_through(
 def evaluated(text: str) -> float:
     """A side of a line as Python understands it."""
     code = re.sub(r"e−(\d)", r"e-\1", text).replace("−", "-").replace("·", "*").replace("^", "**")
-    assert re.fullmatch(r"[\d.e+\-*/() ,]*|.*(max|exp|ln)\(.*", code), code
-    return float(eval(code, {"__builtins__": {}, "max": max, "exp": math.exp, "ln": math.log}))  # noqa: S307 - our own text
+    assert re.fullmatch(r"[\d.e+\-*/() ,]*|.*(max|exp|ln|tanh)\(.*", code), code
+    return float(eval(code, {"__builtins__": {}, "max": max, "exp": math.exp, "ln": math.log, "tanh": math.tanh}))  # noqa: S307 - our own text
 
 
 def assert_true(one: Working) -> None:
@@ -103,6 +104,7 @@ LAYERS = {
     "lrn averaged": LRN(5, alpha=0.3, k=1.0, average=True),
     "same-map norm": SameMapNorm(3, alpha=0.5, beta=0.75),
     "relu": ReLU(),
+    "tanh": Tanh(),
     "dropout": Dropout(),
     "flatten": Flatten(),
 }

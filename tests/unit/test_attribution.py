@@ -14,7 +14,7 @@ from alexnet.checkpoints import Checkpoint
 from alexnet.data.preprocessing import Geometry, Preprocessing
 from alexnet.errors import UserError
 from alexnet.inference import Viewer
-from alexnet.spec import LRN, Conv, Flatten, Linear, MaxPool, ReLU, SameMapNorm, Softmax
+from alexnet.spec import LRN, Conv, Flatten, Linear, MaxPool, ReLU, SameMapNorm, Softmax, Tanh
 from analysis.activations import activations
 from analysis.attribution import (
     AGAINST,
@@ -208,6 +208,17 @@ def test_guided_backpropagation_is_the_gradient_where_nothing_inhibits(network_o
     np.testing.assert_allclose(guided.values, plain.values, rtol=1e-6)
     assert (guided.values >= 0).all()
     assert guided.values.any()
+
+
+def test_tanh_passes_a_gradient_on_by_its_slope(network_of: Callable[..., Network]) -> None:
+    one = viewer_of(network_of((3, 1, 1), Conv(4, 1), Tanh(), Conv(1, 1)))
+    found = activations(one, picture(1))
+    first, last = (one.checkpoint.weights[f"{name}.weight"].double().numpy()[:, :, 0, 0] for name in ("l1", "l3"))
+    slopes = 1 - np.tanh(found.values["l1"].double().numpy()[:, 0, 0]) ** 2
+    expected = (last[0] * slopes) @ first / DIVISOR.flatten().double().numpy()
+    for method in (gradient, guided_backpropagation):  # nothing inhibits: both are the gradient
+        np.testing.assert_allclose(method(one, found, Target("l3", 0)).values[:, 0, 0], expected, rtol=1e-4)
+    assert cam_stage(found, Target("l3", 0)) == "l2"
 
 
 def test_guided_backpropagation_by_hand(network_of: Callable[..., Network]) -> None:

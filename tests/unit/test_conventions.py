@@ -36,6 +36,7 @@ REFERENCES = [
     "alexnet-2012-source@101x90",
     "alexnet-half",
     "vgg-a-lrn@64",
+    "alexnet-2012@67:no-overlap:tanh",
 ]
 TRACING = pytest.mark.filterwarnings("ignore:`torch.jit.trace`:DeprecationWarning")
 DISTUTILS = pytest.mark.filterwarnings("ignore:distutils Version classes:DeprecationWarning:thop")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import product
-from math import exp, prod
+from math import exp, prod, tanh
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
@@ -24,6 +24,7 @@ from alexnet.spec import (
     ReLU,
     SameMapNorm,
     Softmax,
+    Tanh,
 )
 from alexnet.zoo import NETWORKS, kernel_stack, network_from, network_named
 from analysis.costs import Operations, cost_table
@@ -65,6 +66,9 @@ class Counted:
 
     def exp(self) -> Counted:
         return self._done("power", exp(self.value))
+
+    def tanh(self) -> Counted:
+        return self._done("power", tanh(self.value))
 
     def larger(self, other: Counted) -> Counted:
         return self._done("compare", max(self.value, other.value))
@@ -111,6 +115,9 @@ def carry_out(layer: Layer, in_shape: Shape, out_shape: Shape) -> Counter[str]:
         case ReLU():
             for value in values.values():
                 zero.larger(value)
+        case Tanh():
+            for value in values.values():
+                value.tanh()
         case MaxPool():
             for channel, row, column in places:
                 rows, columns = (range(i * layer.stride, i * layer.stride + layer.kernel) for i in (row, column))
@@ -160,6 +167,8 @@ SMALL = [
     ((12,), Linear(7)),
     ((2, 3, 4), ReLU()),
     ((9,), ReLU()),
+    ((2, 3, 4), Tanh()),
+    ((9,), Tanh()),
     ((2, 7, 7), MaxPool(3, 2)),
     ((2, 6, 8), MaxPool(3, 2, "ceil")),
     ((1, 7, 6), MaxPool(2, 2, "ceil")),
@@ -513,6 +522,19 @@ HEAD = Flatten(), Linear(3), Softmax()
         (Conv(4, 3), MaxPool(2, 2), ReLU(), Conv(4, 1), *HEAD),
         (Conv(4, 3), LRN(3), LRN(3), SameMapNorm(3, 1e-3, 0.75), Conv(2, 1), *HEAD),
         (Conv(4, 3), ReLU(), Dropout(), ReLU(), Conv(2, 1), *HEAD),
+        (
+            Conv(4, 3),
+            Tanh(),
+            Conv(2, 1),
+            Tanh(),
+            LRN(3),
+            MaxPool(2, 2),
+            Tanh(),
+            Flatten(),
+            Dropout(),
+            Tanh(),
+            *HEAD[1:],
+        ),
         (Conv(4, 3), ReLU(), Flatten(), Dropout(), Linear(5), ReLU(), Linear(3), Softmax()),
         (Conv(4, 3, stride=2, rounding="ceil"), Conv(4, 3, stride=4, rounding="ceil"), *HEAD),
         (Conv(4, 3), ReLU(), Conv(4, 3, stride=4, rounding="ceil"), *HEAD),

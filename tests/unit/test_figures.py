@@ -12,6 +12,7 @@ from alexnet.spec import Conv, Linear
 from alexnet.zoo import ALEXNET_2012, NETWORKS, network_from
 from analysis.conventions import CONVENTIONS
 from analysis.costs import cost_table
+from app import explanations
 from app.figures.architecture import architecture_svg
 from app.figures.comparison import stages_chart, totals_chart
 from app.figures.cost_charts import cost_charts
@@ -49,6 +50,16 @@ def test_every_stage_is_one_button_with_a_name(name: str) -> None:
     buttons = [g for g in _drawn(name).iter(f"{SVG}g") if g.get("role") == "button"]
     assert sorted(b.get("data-item", "") for b in buttons) == sorted(s.name for s in NETWORKS[name].stages())
     assert all(b.get("aria-label", "").startswith(f"{b.get('data-item')}, ") for b in buttons)
+
+
+def test_tanh_is_a_stage_like_relu() -> None:
+    svg, network = _drawn("alexnet-2012:tanh"), network_from("alexnet-2012:tanh")
+    labels = [text.text for text in svg.iter(f"{SVG}text")]
+    assert labels.count("tanh") == 7
+    assert "ReLU" not in labels
+    stage = next(stage for stage in network.stages() if stage.name == "tanh1")
+    assert explanations.settings(stage) == "tanh(a)"
+    assert "section 3.1, figure 1" in explanations.purpose(stage, network)
 
 
 def test_volumes_are_to_scale() -> None:

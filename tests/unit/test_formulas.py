@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from alexnet.spec import LRN, AdaptiveAvgPool, Conv, Flatten, Linear, MaxPool, ReLU, SameMapNorm, Softmax
+from alexnet.spec import LRN, AdaptiveAvgPool, Conv, Flatten, Linear, MaxPool, ReLU, SameMapNorm, Softmax, Tanh
 from alexnet.zoo import NETWORKS, network_from
 from analysis import formulas
 from analysis.conventions import CONVENTIONS
@@ -162,6 +162,7 @@ def test_formulas_of_what_other_tools_add(reference: str) -> None:
         ((9, 3, 3), LRN(5, groups=3)),
         ((2, 5, 4), SameMapNorm(7, 1e-3, 0.75)),
         ((2, 5, 4), ReLU()),
+        ((2, 5, 4), Tanh()),
         ((1,), Linear(1)),
         ((1,), Softmax()),
         ((20_000,), Linear(10)),

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from alexnet.layers import LocalResponseNorm
-from alexnet.spec import LRN, Conv, MaxPool, ReLU
+from alexnet.spec import LRN, Conv, MaxPool, ReLU, Tanh
 from alexnet.zoo import NETWORKS, network_from
 from analysis import lrn, lrn_cost, lrn_limits, lrn_tables
 from analysis.costs import cost_table
@@ -255,8 +255,10 @@ def test_a_silent_pixel_with_k_0_has_a_profile() -> None:
 # --- orders -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("activation", [ReLU(), Tanh()], ids=str)
 @pytest.mark.parametrize("pool", [MaxPool(3, 2), MaxPool(2, 2, "ceil")], ids=str)
-def test_the_orders_by_loops(pool: MaxPool) -> None:
+def test_the_orders_by_loops(pool: MaxPool, activation: ReLU | Tanh) -> None:
+    active = torch.tanh if isinstance(activation, Tanh) else torch.relu
     raw, layer = maps(height=5, width=7, signed=True), LRN(size=3, alpha=0.4, groups=2)
     raw_double = raw.double()
 
@@ -271,13 +273,15 @@ def test_the_orders_by_loops(pool: MaxPool) -> None:
             out[c, i, j] = a[c, top : top + pool.kernel, left : left + pool.kernel].max()
         return out
 
-    found = lrn.orders(raw, layer, pool)
+    found = lrn.orders(raw, layer, pool, activation)
     expected = [
-        pooled(norm(raw_double.relu())),
-        norm(pooled(raw_double.relu())),
-        pooled(norm(raw_double).relu()),
-        pooled(norm(raw_double)).relu(),
+        pooled(norm(active(raw_double))),
+        norm(pooled(active(raw_double))),
+        pooled(active(norm(raw_double))),
+        active(pooled(norm(raw_double))),
     ]
+    word = "tanh" if isinstance(activation, Tanh) else "ReLU"
+    assert [order.name.count(word) for order in found] == [1] * 4
     for order, maps_expected in zip(found, expected, strict=True):
         np.testing.assert_allclose(order.maps, maps_expected.numpy(), rtol=2e-6)
         relative = float((maps_expected - expected[0]).norm() / expected[0].norm())
@@ -287,7 +291,7 @@ def test_the_orders_by_loops(pool: MaxPool) -> None:
         assert order.largest == pytest.approx(float((maps_expected - expected[0]).abs().max()), rel=1e-4, abs=1e-9)
     assert found[1].relative > 0.01
     assert found[2].relative > 0.01
-    # ReLU and maximum may change places.
+    # ReLU or tanh and maximum may change places.
     np.testing.assert_array_equal(found[2].maps, found[3].maps)
     assert [order.normalised for order in found] == [raw.numel(), expected[1].numel(), raw.numel(), raw.numel()]
 
@@ -403,7 +407,10 @@ def test_places_of_known_networks() -> None:
     assert shown("alexnet-2012-source")[0] == ("norm1", "conv1", "conv1", (96, 55, 55))
     assert [p.name for p in lrn.places(network_from("alexnet-owt"))] == [f"relu{i}" for i in range(1, 6)]
     assert [p.pool for p in lrn.places(network_from("vgg-a-lrn"))] == [MaxPool(2, 2)]
+    assert [p.activation for p in lrn.places(network_from("alexnet-2012:tanh"))] == [Tanh(), Tanh()]
+    assert [p.name for p in lrn.places(network_from("alexnet-2012:no-lrn:tanh"))] == [f"tanh{i}" for i in range(1, 6)]
     no_lrn = lrn.places(network_from("alexnet-2012:no-lrn"))
+    assert {p.activation for p in no_lrn} == {ReLU()}
     # conv3 has no pooling of its own: the paper's stands in; the towers make the groups.
     assert [(p.pool.kernel, p.layer.groups) for p in no_lrn] == [(3, 2)] * 5
     assert [p.pooled for p in no_lrn] == [True, True, False, False, True]

@@ -44,6 +44,7 @@ WITNESSES = {
         "alexnet-owt",
         "alexnet-owt@130x97",
         "caffenet",
+        "alexnet-2012@67:no-overlap:tanh",
         "vgg-a@32",
         "vgg-a-lrn@33x47",
         "vgg-c@32",

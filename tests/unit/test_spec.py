@@ -19,6 +19,7 @@ from alexnet.spec import (
     ReLU,
     SameMapNorm,
     Softmax,
+    Tanh,
     times,
     window_positions,
 )
@@ -151,7 +152,7 @@ def test_lrn_in_groups_that_do_not_divide_the_channels_is_refused(network_of: Ca
         network_of((3, 8, 8), LRN(groups=2)).stages()
 
 
-@pytest.mark.parametrize("layer", [ReLU(), LRN(), SameMapNorm(5, 1e-3, 0.75), Dropout(), Softmax()])
+@pytest.mark.parametrize("layer", [ReLU(), Tanh(), LRN(), SameMapNorm(5, 1e-3, 0.75), Dropout(), Softmax()])
 def test_layers_that_work_value_by_value_keep_the_shape(layer: Layer) -> None:
     assert layer.out_shape((6, 4, 9)) == (6, 4, 9)
 

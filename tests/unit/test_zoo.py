@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from itertools import pairwise
+from dataclasses import replace
+from itertools import pairwise, permutations
 
 import pytest
 
-from alexnet.spec import LRN, Conv, DoesNotFitError, IllegalNetworkError, Linear, MaxPool, ReLU, SameMapNorm
+from alexnet.spec import LRN, Conv, DoesNotFitError, IllegalNetworkError, Linear, MaxPool, ReLU, SameMapNorm, Tanh
 from alexnet.zoo import ALIASES, NETWORKS, UnknownNetworkError, kernel_stack, network_from, network_named
 from analysis.costs import cost_table
 
@@ -352,10 +353,66 @@ def test_what_follows_the_at_sign_must_be_a_size(size: str) -> None:
         network_from(f"alexnet@{size}")
 
 
-@pytest.mark.parametrize("suffix", ["", "lrn", "no-relu", "no-lrn:no-lrn", "NO-LRN@224"])
-def test_what_follows_the_colon_must_be_no_lrn(suffix: str) -> None:
-    with pytest.raises(IllegalNetworkError, match=r"after : comes no-lrn, the one known change; got 'alexnet:"):
+@pytest.mark.parametrize("suffix", ["", "lrn", "no-relu", "no-lrn:", "no-lrn:x", "NO-LRN@224", "tanh no-lrn"])
+def test_what_follows_the_colon_must_be_a_known_change(suffix: str) -> None:
+    with pytest.raises(IllegalNetworkError, match=r"after : comes no-lrn, no-overlap or tanh; got 'alexnet:"):
         network_from(f"alexnet:{suffix}")
+
+
+def test_a_change_is_given_once() -> None:
+    with pytest.raises(IllegalNetworkError, match=r"tanh is given 2 times in 'alexnet:tanh:no-lrn:Tanh': give it once"):
+        network_from("alexnet:tanh:no-lrn:Tanh")
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("vgg-d:no-lrn", "vgg-d has no LRN to leave out"),
+        ("vgg-d:no-overlap", "vgg-d has no pooling whose windows overlap"),
+        # 109 pixels: conv1 gives 25, 3×3 windows 12, conv2 12, then 5 of 3×3 and 6 of 2×2.
+        ("alexnet-2012@109:no-overlap", "pool2 would give 256×6×6 instead of 256×5×5; try another input, NAME@SIDE"),
+        # Rounded up, 55 has room for 27 windows of 3 and 28 of 2.
+        ("caffenet:no-overlap", "pool1 would give 96×28×28 instead of 96×27×27"),
+    ],
+)
+def test_a_network_in_which_there_is_nothing_to_change_is_refused(reference: str, message: str) -> None:
+    with pytest.raises(IllegalNetworkError, match=message):
+        network_from(reference)
+
+
+@pytest.mark.parametrize("order", list(permutations(["no-lrn", "no-overlap", "tanh"])), ids=":".join)
+def test_changes_have_one_name_in_any_order(order: tuple[str, ...]) -> None:
+    network = network_from(f"alexnet@131: {':'.join(order).upper()} ")
+    assert network.name == "alexnet-2012@131:no-lrn:no-overlap:tanh"
+    kinds = {type(layer) for _, layer in network.layers}
+    assert Tanh in kinds
+    assert not {LRN, ReLU} & kinds
+    assert {(layer.kernel, layer.stride) for _, layer in network.layers if isinstance(layer, MaxPool)} == {(2, 2)}
+    assert network_from(network.name) == network
+
+
+@pytest.mark.parametrize("name", ["alexnet-2012", "alexnet-2012@131", "alexnet-owt", "alexnet-2012-source@131"])
+def test_pooling_without_overlap_keeps_every_shape(name: str) -> None:
+    if "source" in name:  # it rounds up
+        with pytest.raises(IllegalNetworkError, match="cannot pool without overlap at 3×131×131"):
+            network_from(f"{name}:no-overlap")
+        return
+    before, after = network_from(name), network_from(f"{name}:no-overlap")
+    changed = [(old, new) for (_, old), (_, new) in zip(before.layers, after.layers, strict=True) if old != new]
+    assert changed == [(MaxPool(3, 2), MaxPool(2, 2))] * 3
+    assert [stage.out_shape for stage in after.stages()] == [stage.out_shape for stage in before.stages()]
+
+
+def test_tanh_takes_the_place_of_every_relu_and_starts_without_biases() -> None:
+    before, after = network_named("alexnet-2012").layers, network_from("alexnet-2012:tanh").layers
+    for (name, layer), (new_name, new) in zip(before, after, strict=True):
+        if isinstance(layer, ReLU):
+            assert (new_name, new) == (name.replace("relu", "tanh"), Tanh())
+        elif isinstance(layer, Conv | Linear):
+            assert (new_name, new) == (name, replace(layer, init_bias=0.0))
+        else:
+            assert (new_name, new) == (name, layer)
+    assert [layer.init_bias for _, layer in before if isinstance(layer, Conv | Linear)] == [0, 1, 0, 1, 1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("size", [0, 1_000_000])
