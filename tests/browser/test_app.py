@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
-pytestmark = pytest.mark.xdist_group("browser")  # one server and one browser for all of them
+pytestmark = pytest.mark.xdist_group("browser_app")  # one server and one browser for all of them
 
 
 def _open(page: Page, address: str, path: str = "") -> None:
