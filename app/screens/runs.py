@@ -51,7 +51,6 @@ def _one(name: str) -> None:
         else:
             run_views.recipe(run)
         return
-    components.prepare_live_charts()
     view = choices.pick(
         "View", list(VIEWS), "view_of_run", widget=st.segmented_control, required=True, label_visibility="collapsed"
     )
@@ -90,6 +89,7 @@ def _page() -> None:
         st.success(literal(f"{gone} is deleted."))
     if notice := st.session_state.pop("imported", None):
         st.success(literal(notice))
+    components.prepare_live_charts()  # on the list too: a run is opened the sooner
     if picked == ALL:
         st.title("Runs")
         if missing := st.session_state.get("run_missing"):

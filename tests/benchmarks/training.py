@@ -72,10 +72,12 @@ SESSIONS = 10
 SESSION_SECONDS = 60.0
 
 _LINE = ".scatterlayer path.js-line"
+_CHART = "laboratory_live_chart"  # the component that draws them (app/components.py)
 _PLOT = ".main-svg"  # where a line may be level: without height Playwright holds it for hidden
 _CHARTS = tuple(f".st-key-chart_{name} {_LINE}" for name in ("loss", "accuracy"))
 _VIEWS = {
     "Curves": _CHARTS,
+    "Speed": (f".st-key-chart_speed {_LINE}",),
     "Kernels": (".film[data-step]", f".st-key-chart_order {_PLOT}"),
     "LRN": (f".st-key-chart_lrn {_PLOT}", ".st-key-maps_lrn svg"),
     "Probe picture": (".st-key-maps_probe svg",),
@@ -444,9 +446,12 @@ def _chosen(page: Page, name: str) -> float:
 
 
 def _seen_on_curves(page: Page, long: LongRun) -> tuple[float, float]:
-    _view(page, "Curves")
-    settle(page)
-    return _seen(page, long.spikes)
+    shares = []
+    for view, charts in (("Curves", ("loss", "accuracy")), ("Speed", ("speed",))):
+        _view(page, view)
+        settle(page)
+        shares.append(_seen(page, {name: long.spikes[name] for name in charts}))
+    return min(given for given, _ in shares), min(corners for _, corners in shares)
 
 
 def _lives(browser: Browser, figures: Figures, folder: Path, long: LongRun) -> None:
@@ -549,8 +554,8 @@ class Elsewhere:
                     elif kind == "stop_auto_rerun":
                         for fragment in message.stop_auto_rerun.fragment_ids:
                             due.pop(fragment, None)
-                    elif kind == "delta" and message.delta.new_element.WhichOneof("type") == "plotly_chart":
-                        self.charts.add(message.delta.new_element.plotly_chart.id)
+                    elif kind == "delta" and message.delta.new_element.bidi_component.component_name.endswith(_CHART):
+                        self.charts.add(message.delta.new_element.bidi_component.id)
 
     def _asked(self, fragment: str | None) -> bytes:
         message = BackMsg()
