@@ -17,7 +17,7 @@ from alexnet.config import RESUMABLE, TrainConfig, option
 from alexnet.data.imagenet import readable
 from alexnet.data.sources import BUILT_IN
 from alexnet.errors import UserError
-from alexnet.launch import branch_stem, claimed, environment, folder_name
+from alexnet.launch import branch_stem, claimed, environment, folder_name, taken
 from alexnet.portable import CHECKPOINTS
 from alexnet.presets import PRESETS, configured
 from alexnet.progress import Progress
@@ -298,7 +298,8 @@ def _train(options: argparse.Namespace) -> int:
             if options.resume is not None:
                 training = session.resume(run, changes, group, progress)
             elif options.branch is not None:
-                training = session.branch(options.branch, changes, run, group, progress)
+                checkpoint = taken(run, options.branch)
+                training = session.branch(options.branch, changes, run, group, progress, taken=checkpoint)
             else:
                 training = session.begin(config, run, group, progress)
             if group.leads:

@@ -89,14 +89,16 @@ class Branch:
         return f"goes on from {self.path} at step {self.step:,}, {how}; changed: {changed or 'nothing'}"
 
 
-def opened(path: Path, changes: dict[str, Any]) -> Branch:
+def opened(path: Path, changes: dict[str, Any], taken: Path | None = None) -> Branch:
     """The checkpoint at `path`, or a run's last one, as the root of a branch with these values.
+
+    `taken` is that checkpoint as it was when the branch was asked for: `path` may have been replaced since, or be gone.
 
     Raises:
         UserError: it cannot be read, came with no recipe, is no whole network, or a value cannot be changed.
     """
     path = RunDirectory(path).last if path.is_dir() else path
-    checkpoint = checkpoints.load(path)
+    checkpoint = checkpoints.load(taken or path)
     try:
         config = TrainConfig.from_json(checkpoint.config)
     except ConfigError as error:

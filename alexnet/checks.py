@@ -56,7 +56,8 @@ def enlarged(source: Source, geometry: Geometry) -> str | None:
         return None
     return (
         f"the pack's pictures have {source.side} pixels and this recipe wants {geometry.side}, so they are enlarged: "
-        f"pack with --side {geometry.side}, or train a smaller network, like --preset quick"
+        f"pack them anew with python -m alexnet pack --side {geometry.side}, or train a smaller network, like "
+        f"{option('preset')} quick"
     )
 
 

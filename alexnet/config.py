@@ -70,7 +70,7 @@ class TrainConfig:
     weight_decay: float = _about("weight decay (paper, section 5: 0.0005)", default=0.0005)
     schedule: Schedule = _about("plateau: divide by 10 when validation stalls (paper, section 5)", default="plateau")
     patience: int = _about(
-        "plateau: epochs without a better validation error before a drop (not in the paper, where it was done by hand)",
+        "plateau: validations without a lower error before a drop (not in the paper, where it was done by hand)",
         default=4,
     )
     drops: int = _about("plateau: drops of the learning rate; the run ends at the next stall (paper: 3)", default=3)

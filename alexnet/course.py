@@ -12,6 +12,10 @@ TEST_BATCH = 64
 """Pictures that a validation looks at at a time."""
 
 
+RATE = frozenset({"learning_rate", "schedule", "patience", "drops"})
+"""Fields with which a branch that changes one of them begins its learning rate anew, without the drops so far."""
+
+
 def all_steps(config: TrainConfig, steps_per_epoch: int) -> int:
     """Steps of the whole training, where no plateau ends it before."""
     steps = config.epochs * steps_per_epoch
@@ -21,6 +25,12 @@ def all_steps(config: TrainConfig, steps_per_epoch: int) -> int:
 def steps_between_validations(config: TrainConfig, steps_per_epoch: int) -> int:
     """A validation comes after every so many steps, and after the last."""
     return max(1, round(config.validate_every * steps_per_epoch))
+
+
+def validations_after(config: TrainConfig, steps_per_epoch: int, start: int) -> int:
+    """How many validations a training has after step `start`."""
+    steps, every = all_steps(config, steps_per_epoch), steps_between_validations(config, steps_per_epoch)
+    return -(-steps // every) - start // every if start < steps else 0
 
 
 def cosine_rate(peak: float, step: int, steps: int) -> float:
@@ -48,3 +58,25 @@ def scheduled_rate(
         case "cosine":
             rate = cosine_rate(config.learning_rate, step, steps)
     return warmed_up(rate, step, config.warmup_epochs * steps_per_epoch)
+
+
+def highest_rate(
+    config: TrainConfig, *, steps: int, steps_per_epoch: int, start: int = 0, plateau_rate: float | None = None
+) -> tuple[int, float]:
+    """The step, counted from 1, with the highest learning rate after step `start`, and that rate.
+
+    With a warm-up a cosine has its peak before the warm-up's end, the earlier the longer the warm-up: the product of a
+    line that rises and a cosine that falls rises up to one place and falls from there, so that halving finds it.
+    """
+
+    def rate(step: int) -> float:
+        return scheduled_rate(config, step, steps=steps, steps_per_epoch=steps_per_epoch, plateau_rate=plateau_rate)
+
+    first, last = start, max(start, min(steps, math.ceil(config.warmup_epochs * steps_per_epoch)) - 1)
+    while first < last:
+        middle = (first + last + 1) // 2
+        if rate(middle) > rate(middle - 1):
+            first = middle
+        else:
+            last = middle - 1
+    return first + 1, rate(first)

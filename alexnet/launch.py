@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from alexnet.config import TrainConfig, option
 from alexnet.errors import UserError
 from alexnet.presets import preset_named
-from alexnet.runs import RunDirectory, explained, new_path, replace_atomically
+from alexnet.runs import RunDirectory, explained, link, new_path, replace_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,8 +42,9 @@ class LaunchError(UserError):
 class Request:
     """What somebody asked of a run, as its folder keeps it.
 
-    `values` are those of the config; of a branch, which starts from the checkpoint `origin`, only those it changes.
-    `waits` is whether it starts only when no other training runs beside it; `asked` when, in seconds since 1970.
+    `values` are those of the config; of a branch, which starts from the checkpoint `origin`, only those it changes, and
+    its folder holds that checkpoint as it was then (`taken`).  `waits` is whether it starts only when no other training
+    runs beside it; `asked` when, in seconds since 1970.
     """
 
     values: dict[str, Any]
@@ -66,26 +68,42 @@ def start(root: Path, config: TrainConfig, *, waits: bool = False) -> RunDirecto
 def start_branch(root: Path, origin: Path, changes: dict[str, Any], *, waits: bool = False) -> RunDirectory:
     """Asks for a new run under `root` that goes on from a checkpoint with some values changed, and starts its process.
 
+    The checkpoint is the one that is there now, also where the branch waits and the other run trains on meanwhile.
+
     Raises:
-        LaunchError: no folder can be made there, or a value cannot be taken back to none.
+        LaunchError: no folder can be made there, there is no such checkpoint, or a value cannot be taken back to none.
     """
     name = f"branch-of-{branch_stem(origin)}"
-    return _asked(root, name, Request(changes, str(origin.resolve()), waits, time.time()))
+    checkpoint = (RunDirectory(origin).last if origin.is_dir() else origin).resolve()
+    if not checkpoint.is_file():
+        raise LaunchError(f"there is no checkpoint {checkpoint}, so no branch can start from it: choose another one")
+    return _asked(root, name, Request(changes, str(checkpoint), waits, time.time()))
 
 
 def _asked(root: Path, name: str, asked: Request) -> RunDirectory:
     command(asked)  # raises before anything is written
     path = new_path(root, name)
+    run = RunDirectory(path)
+    ours = False
     try:
         path.mkdir(parents=True)
-        replace_atomically(path / "request.json", json.dumps(dataclasses.asdict(asked), indent=2).encode())
+        ours = True  # another tab may have asked in the same second: its folder is not to be taken away
+        if asked.origin is not None:
+            run.start.parent.mkdir()
+            link(Path(asked.origin), run.start)
+        replace_atomically(run.request_path, json.dumps(dataclasses.asdict(asked), indent=2).encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            path.rmdir()
+        if ours:
+            shutil.rmtree(path, ignore_errors=True)
         raise LaunchError(f"no run can be begun in {root}: {explained(error)}") from None
-    run = RunDirectory(path)
     start_again(run)
     return run
+
+
+def taken(run: RunDirectory, origin: Path) -> Path | None:
+    """The checkpoint `origin` as it was when this run was asked for as a branch of it; None where nobody took it."""
+    asked = request(run)
+    return run.start if asked is not None and asked.origin == str(origin) and run.start.is_file() else None
 
 
 def start_again(run: RunDirectory, *, waits: bool | None = None) -> None:
@@ -258,7 +276,7 @@ def wait_for_turn(run: RunDirectory) -> None:
     beat = 0.0
     while True:
         with _alone(run.path.parent):
-            others = _before(run, turn)
+            others = [other.path.name for other in ahead(run, turn)]
             if not others:
                 run.write_status(status | {"state": "starting", "heartbeat": time.time(), "message": ""})
                 return
@@ -271,8 +289,8 @@ def wait_for_turn(run: RunDirectory) -> None:
         time.sleep(LOOK_SECONDS)
 
 
-def _before(run: RunDirectory, turn: float) -> list[str]:
-    """The runs that `run` lets go first."""
+def ahead(run: RunDirectory, turn: float) -> list[RunDirectory]:
+    """The runs that `run`, asked for at `turn` in seconds since 1970, lets go first."""
     found = []
     for other in siblings(run.path.parent):
         if other.path == run.path or not other.is_locked():
@@ -280,7 +298,7 @@ def _before(run: RunDirectory, turn: float) -> list[str]:
         waits = other.status().get("state") == "waiting"
         asked = other.status().get("asked", 0.0)
         if not waits or (asked, other.path.name) < (turn, run.path.name):
-            found.append(other.path.name)
+            found.append(other)
     return found
 
 

@@ -14,6 +14,7 @@ import torch
 
 from alexnet import layers, memory
 from alexnet.config import ConfigError, option
+from alexnet.plan import size_text
 from alexnet.spec import LRN, SameMapNorm
 
 if TYPE_CHECKING:
@@ -207,11 +208,13 @@ def check_memory(network: Network, machine: Machine, batch: int, world: int) -> 
 def does_not_fit(network: Network, machine: Machine, batch: int, world: int, available: int | None) -> str:
     """The estimate, what is free, and the batch that would fit."""
     needed = memory.training_memory(network, batch // world).total
-    text = f"{option('batch')} {batch} does not fit: a step on {batch // world} pictures needs about {_gib(needed)}"
+    text = (
+        f"{option('batch')} {batch} does not fit: a step on {batch // world} pictures needs about {size_text(needed)}"
+    )
     if available is None:
         return text
     fits = memory.largest_batch(network, available) * world
-    text += f" in float32, and {_gib(available)} are free on {device_name(machine.device)}; "
+    text += f" in float32, and {size_text(available)} are free on {device_name(machine.device)}; "
     if 0 < fits < batch:
         return text + f"at most about {option('batch')} {fits} would fit"
     if fits:  # the estimate leaves out workspaces and what else is on the device
@@ -248,7 +251,3 @@ def used_bytes(machine: Machine) -> int | None:
         resident, shared = map(int, Path("/proc/self/statm").read_text(encoding="ascii").split()[1:3])
         return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
     return None
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"

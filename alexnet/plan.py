@@ -15,7 +15,14 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 from alexnet.config import ConfigError, TrainConfig, option
-from alexnet.course import TEST_BATCH, all_steps, scheduled_rate, steps_between_validations
+from alexnet.course import (
+    TEST_BATCH,
+    all_steps,
+    highest_rate,
+    scheduled_rate,
+    steps_between_validations,
+    validations_after,
+)
 from alexnet.memory import BYTES_PER_VALUE, parameters, training_memory
 from alexnet.presets import PRESETS, configured
 from alexnet.spec import LRN, Conv
@@ -121,6 +128,8 @@ def _typed(name: str, value: Any) -> Any:
         return text
     wanted = "a whole number" if int in kinds else "a number"
     plain = text.replace("−", "-")
+    if not plain.isascii():  # Python reads the digits of every script, and whoever looks at the run may not
+        raise ConfigError(f"{option(name)} must be {wanted}, got {_short(text)}")
     if "," in plain:
         hint = f"a decimal sign is a point, as in {plain.replace(',', '.')}" if plain.count(",") == 1 else "leave out"
         if int in kinds or plain.count(",") > 1:
@@ -199,35 +208,98 @@ class Rates(NamedTuple):
     explanation: str
 
 
-def rates(config: TrainConfig, steps_per_epoch: int) -> Rates:
-    """The learning rate as the trainer will follow it: at each step, or at some 500 and the last of the warm-up."""
+class Stalled(NamedTuple):
+    """How far a plateau has come: its rate, drops left, and for how many validations it has stalled.
+
+    Before the first validation that is −1, since the first has nothing to be compared with and counts as better.
+    """
+
+    rate: float
+    drops_left: int
+    stalled_for: int
+
+
+def rates(config: TrainConfig, steps_per_epoch: int, *, start: int = 0, stalled: Stalled | None = None) -> Rates:
+    """The learning rate as the trainer will follow it: at each step, or at some 500 and the last of the warm-up.
+
+    A training that goes on after step `start` has only the steps that are left; `stalled` is where its plateau is, if
+    it keeps that.
+    """
     steps = all_steps(config, steps_per_epoch)
     if not steps:
         return Rates((), (), "There are fewer training pictures than one step takes.")
-    warm = min(steps, math.ceil(config.warmup_epochs * steps_per_epoch))
-    shown = set(range(0, steps, max(1, steps // _POINTS))) | {steps - 1} | ({warm - 1, warm % steps} if warm else set())
+    if start >= steps:
+        return Rates((), (), f"No step is left after step {start:,}.")
+    warm = math.ceil(config.warmup_epochs * steps_per_epoch)
+    peak, highest = highest_rate(
+        config,
+        steps=steps,
+        steps_per_epoch=steps_per_epoch,
+        start=start,
+        plateau_rate=None if stalled is None else stalled.rate,
+    )
+    shown = {*range(start, steps, max(1, (steps - start) // _POINTS)), steps - 1, peak - 1}
+    shown |= {warm - 1, warm} & set(range(start, steps)) if warm else set()
     places = tuple(sorted(shown))
-    drawn = tuple(scheduled_rate(config, step, steps=steps, steps_per_epoch=steps_per_epoch) for step in places)
-    return Rates(tuple(step + 1 for step in places), drawn, _explained(config, steps, warm))
+    drawn = tuple(
+        scheduled_rate(
+            config,
+            step,
+            steps=steps,
+            steps_per_epoch=steps_per_epoch,
+            plateau_rate=None if stalled is None else stalled.rate,
+        )
+        for step in places
+    )
+    words = _course(config, (start + 1, drawn[0]), (peak, highest), (steps, drawn[-1]))
+    if config.schedule == "plateau":
+        words += _drops(config, validations_after(config, steps_per_epoch, start), stalled)
+    if not start and config.warmup_epochs and not math.isclose(highest, config.learning_rate, rel_tol=_SAME):
+        why = "the training ends before the warm-up" if warm > steps else "the cosine falls while it warms up"
+        words += f" It never reaches the {_rate(config.learning_rate)} of the recipe, since {why}."
+    return Rates(tuple(step + 1 for step in places), drawn, words)
 
 
-def _explained(config: TrainConfig, steps: int, warm: int) -> str:
-    peak = f"{config.learning_rate:g}"
-    if warm >= steps:
-        return f"The warm-up takes all {steps:,} steps, so the rate reaches its own value, {peak}, at the end or never."
-    begins = f"It rises to {peak} over the first {warm:,} of {steps:,} steps, then" if warm else "It"
-    match config.schedule:
-        case "constant":
-            return f"{begins} stays at {peak} for all {steps:,} steps."
-        case "cosine":
-            return f"{begins} falls from {peak} to nearly 0 along half a cosine that is {steps:,} steps long."
-    drops = [f"{config.learning_rate / 10**drop:g}" for drop in range(1, config.drops + 1)]
+_SAME = 0.005  # rates closer than that read the same
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:.3g}"
+
+
+def _course(config: TrainConfig, first: tuple[int, float], peak: tuple[int, float], last: tuple[int, float]) -> str:
+    """The way from the first step to the last by the highest rate, each a step and its rate."""
+    if first[0] == last[0]:
+        return f"There is one step, with {_rate(first[1])}."
+    at_last = f"step {last[0]:,}, the last"
+    if rises := peak[0] > first[0]:
+        begins = f"It rises from {_rate(first[1])} at step {first[0]:,} to {_rate(peak[1])} at "
+        if peak[0] == last[0]:
+            return f"{begins}{at_last}."
+        begins += f"step {peak[0]:,}, then"
+    else:
+        begins = "It"
+    if config.schedule == "cosine":
+        falls = "falls" if rises else f"falls from {_rate(first[1])} at step {first[0]:,}"
+        return f"{begins} {falls} along a cosine to {_rate(last[1])} at {at_last}."
+    return f"{begins} stays at {_rate(last[1])} until {at_last}."
+
+
+def _drops(config: TrainConfig, validations: int, stalled: Stalled | None) -> str:
+    """What a plateau may still do, with so many validations to come."""
     stall = f"{config.patience} validation{'s' * (config.patience != 1)} without a lower error"
-    if not drops:
-        return f"{begins} stays at {peak}; {stall} end{'s' * (config.patience == 1)} the run."
+    rate, drops, stalled_for = stalled or Stalled(config.learning_rate, config.drops, -1)
+    stalls = (validations + stalled_for) // config.patience
+    if stalls < 1:
+        few = f"{validations:,} validation{'s are' if validations != 1 else ' is'} too few"
+        return f" It is divided by 10 after {stall}, for which {few} here."
+    dropped = [_rate(rate / 10**drop) for drop in range(1, min(drops, stalls) + 1)]
+    if not dropped:
+        return f" After {stall} the run ends."
+    ends = "; the next such stall ends the run" if stalls > drops else ""
     return (
-        f"{begins} stays at {peak}; after {stall} it is divided by 10, to {', then '.join(drops)}, and the next such "
-        "stall ends the run. When that happens the validations decide, so no drop is drawn."
+        f" After {stall} it is divided by 10, to {', then '.join(dropped)}{ends}. When that happens the validations "
+        "decide, so no drop is drawn."
     )
 
 
@@ -398,7 +470,8 @@ class Speed:
     reader could give if nothing else ran; `waited_share` the part of a step that goes by waiting for pictures.
     `step_seconds` is the mean; `step_least` and `step_most` say how far the timed steps lay apart.
     `compile_seconds` is spent once before the first step and is less the second time on one machine.
-    `peak_bytes` is what memory grew by (CPU), or what was allocated at most (CUDA).
+    `peak_bytes` is what memory grew by (CPU), or what was allocated at most (CUDA).  `others_share` is the part of all
+    cores' time that other programs took meanwhile, where the system says it.
     """
 
     steps_timed: int
@@ -420,6 +493,7 @@ class Speed:
     epoch_seconds: float
     total_seconds: float
     peak_bytes: int | None
+    others_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

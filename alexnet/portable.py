@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from alexnet.about import CARRIED, unknown_files
 from alexnet.archive import ALIVE, FORMAT, KIND, MANIFEST, PIECE, Archive, called, name_problem, settled, status_bytes
+from alexnet.plan import size_text
 from alexnet.runs import RunDirectory, RunError, beside, explained, link, sync_folder, written_aside
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ _FIRST_TIME, _LAST_TIME = 315_619_200.0, 4_354_732_800.0
 
 _RESERVE_BYTES = 100 << 20
 """An import leaves so much of the disk free."""
-
-_BUILT_IN = "built-in"  # as in alexnet.data.sources, which needs numpy
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,8 +375,8 @@ def importing(file: Path | BinaryIO, root: Path, name: str | None = None) -> Gen
         total = sum(entry.size for entry in checked.stored)
         if total + _RESERVE_BYTES > free:
             raise RunError(
-                f"{checked.name} holds {_megabytes(total)} and {root} has {_megabytes(free)} free, of which "
-                f"{_megabytes(_RESERVE_BYTES)} stay free: make room, or import elsewhere"
+                f"{checked.name} holds {size_text(total)} and {root} has {size_text(free)} free, of which "
+                f"{size_text(_RESERVE_BYTES)} stay free: make room, or import elsewhere"
             )
         folder = aside / "run"
         try:
@@ -475,7 +474,9 @@ def origin(run: Path) -> str:
         raise RunError(f"{directory.config_path} does not say what the run was trained on")
     if not directory.last.is_file() and not directory.start.is_file():
         return f"It was trained on {data!r}; without its last checkpoint it can be looked at, and does not go on."
-    if data == _BUILT_IN or _exists(data):
+    from alexnet.data.sources import BUILT_IN  # noqa: PLC0415 - numpy, which moving runs does without
+
+    if data == BUILT_IN or _exists(data):
         return f"It was trained on {data!r}, which is here too; it goes on with --resume {run}"
     return (
         f"It was trained on {data!r}{_pictures(config.get('data'))}, which is not here; where these pictures lie here, "
@@ -511,7 +512,3 @@ def _exists(path: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"

@@ -171,7 +171,8 @@ class RunDirectory:
     def discard(self) -> None:
         """Takes a run away that has not begun: nothing is lost, and the same command can be given again.
 
-        The folder itself stays where a page asked for the run, and says what became of it.
+        The folder itself stays where a page asked for the run, with the checkpoint that was taken for a branch, and
+        says what became of it.
         """
         asked = self.request_path.exists()
         if not asked:
@@ -179,11 +180,11 @@ class RunDirectory:
         if self.last.exists() or self.metrics_path.exists():
             return
         with contextlib.suppress(OSError):
-            files = (self.config_path, self.start, self.probe_picture_path, *self.path.glob("events.*"))
-            for path in (*files, *(() if asked else (self.log_path, self.status_path))):
+            files = (self.config_path, self.probe_picture_path, *self.path.glob("events.*"))
+            for path in (*files, *(() if asked else (self.start, self.log_path, self.status_path))):
                 path.unlink(missing_ok=True)
-            for folder in (self.last.parent, self.probes_path, *(() if asked else (self.path,))):
-                folder.rmdir()
+            for folder in (self.probes_path, self.last.parent, *(() if asked else (self.path,))):
+                folder.rmdir()  # that of a checkpoint stays
 
     @classmethod
     def open(cls, path: Path | str) -> RunDirectory:
@@ -284,6 +285,20 @@ class RunDirectory:
             if isinstance(values, dict):
                 return values
         return {}
+
+    def status_trouble(self) -> str:
+        """Why status.json says nothing although it is there; empty where it says something."""
+        try:
+            values = json.loads(self.status_path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            return f"{self.status_path} cannot be read: {explained(error)}"
+        except ValueError:
+            return f"{self.status_path} is damaged"
+        if not isinstance(values, dict) or values.get("state") not in typing.get_args(State):
+            return f"{self.status_path} is damaged: it names no state"
+        return ""
 
     def write_status(self, status: dict[str, Any]) -> None:
         """Replaces the status; not fsynced, since after a power cut no process is alive to have one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import signal
 import time
@@ -20,7 +21,7 @@ from alexnet.course import TEST_BATCH, steps_between_validations
 from alexnet.data.images import UnreadableImageError
 from alexnet.data.loading import LoaderError, TrainingBatches, batches
 from alexnet.data.preprocessing import Augmentation, Geometry, Preprocessing, Statistics
-from alexnet.data.sources import open_data
+from alexnet.data.sources import is_there, open_data
 from alexnet.data.statistics import statistics_of, training_sample
 from alexnet.evaluate import evaluate, headline
 from alexnet.group import lost_another
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from alexnet.group import Group
     from alexnet.progress import Progress
     from alexnet.runs import State
+    from alexnet.trainer import Step
+
+_IN_VAIN = 8
+"""So many pictures in a row that cannot be read are not single files that are damaged."""
 
 
 def begin(config: TrainConfig, run: RunDirectory, group: Group, progress: Progress) -> Session:
@@ -48,8 +53,18 @@ def begin(config: TrainConfig, run: RunDirectory, group: Group, progress: Progre
     return _begun(Session(config, run, group, progress))
 
 
-def branch(path: Path, changes: dict[str, Any], run: RunDirectory, group: Group, progress: Progress) -> Session:
+def branch(
+    path: Path,
+    changes: dict[str, Any],
+    run: RunDirectory,
+    group: Group,
+    progress: Progress,
+    *,
+    taken: Path | None = None,
+) -> Session:
     """A new run that goes on from the checkpoint at `path`, or a run's last one, with some values changed.
+
+    `taken` is that checkpoint as it was when the branch was asked for, where it waited since.
 
     It keeps step, momentum and the order of the pictures, so that without changes it ends with the same weights as the
     run it comes from; where optimiser, batch or pictures change it starts at step 0 with the weights alone.
@@ -57,7 +72,7 @@ def branch(path: Path, changes: dict[str, Any], run: RunDirectory, group: Group,
     Raises:
         UserError: something does not fit; nothing has been written then.
     """
-    root = branches.opened(path, changes)
+    root = branches.opened(path, changes, taken)
     config = replace(root.config, **changes)
     return _begun(Session(config, run, group, progress, branch=root))
 
@@ -121,6 +136,7 @@ class Session:
         self._best: dict[str, Any] = {}
         self._results: dict[str, Any] = {}
         self._unreadable: dict[str, None] = {}
+        self._in_vain = 0
 
     def prepare(self) -> None:
         """Opens the data, builds the network and takes the run directory.
@@ -200,7 +216,7 @@ class Session:
         if self._began is None and self._group.leads:
             self.run_directory.begin(self._record())
             self.created = True
-            if self._branch is not None:
+            if self._branch is not None and not self.run_directory.start.exists():
                 link(self._branch.path, self.run_directory.start)
         return checkpoint
 
@@ -299,8 +315,10 @@ class Session:
             with self._signals(), self._explained():
                 return self._trained(None)
         try:
-            if self._branch is not None and (parent := self._branch.parent) and self.trainer.step:
-                self.run_directory.inherit(parent, self.trainer.step)
+            if self._branch is not None and (parent := self._branch.parent) and (step := self.trainer.step):
+                if not parent.metrics_path.is_file():
+                    self._say(f"note: {parent.metrics_path} is gone, so that curves and film begin at step {step:,}")
+                self.run_directory.inherit(parent, step)
             self.run_directory.forget_after(self.trainer.step)
             recorder = Recorder(
                 self.run_directory,
@@ -348,10 +366,10 @@ class Session:
         except LoaderError as error:
             raise TrainingError(str(error)) from None
         except OSError as error:
-            where = error.filename or self.run_directory.path
-            raise TrainingError(
-                f"cannot write to {where}: {explained(error)}; then go on with --resume {self.run_directory.path}"
-            ) from None
+            where, run = os.fspath(error.filename or self.run_directory.path), self.run_directory.path
+            reads = not is_there(self.config.data) or where.startswith(f"{self.config.data}{os.sep}")
+            does = f"read {self.config.data}" if reads else f"write to {where}"
+            raise TrainingError(f"cannot {does}: {explained(error)}; then go on with --resume {run}") from None
         except (RuntimeError, MemoryError) as error:
             if lost_another(error):
                 raise TrainingError(
@@ -378,7 +396,9 @@ class Session:
         if recorder and probe and trainer.step == 0:
             recorder.probe(probe)
         if not self.run_directory.last.exists():
-            self._save()
+            self._save(recorder)
+        elif recorder:
+            recorder.heart.note(saved=trainer.step)
         saved_at, stopping = time.monotonic(), False
         reader = batches(
             self.batches,
@@ -388,6 +408,7 @@ class Session:
         )
         with contextlib.closing(recorder.heart.waited_for(reader) if recorder else reader) as incoming:
             for step in trainer.train(incoming):
+                self._check_pictures(step)
                 if step.unreadable and config.on_unreadable == "stop":
                     raise UnreadableImageError(*step.unreadable[0].split(": ", 1))
                 self._unreadable |= dict.fromkeys(step.unreadable)
@@ -401,7 +422,7 @@ class Session:
                 if validates:
                     self._validate(recorder)
                 if validates or time.monotonic() - saved_at > config.checkpoint_minutes * 60:
-                    self._save()
+                    self._save(recorder)
                     saved_at = time.monotonic()
                     if validates:
                         self._keep(trainer.step // validate_every)
@@ -409,7 +430,7 @@ class Session:
                 if stopping or trainer.finished:
                     break
         if stopping and not trainer.finished:
-            self._save()
+            self._save(recorder)
             self._say(f"stopped after step {trainer.step:,} as asked; go on with --resume {self.run_directory.path}")
             return "stopped"
         best = f"; best top-1 {self._best['top1']:.2%} at step {self._best['step']:,}" if self._best else ""
@@ -431,7 +452,13 @@ class Session:
                 share=self._group.share,
             )
         except ValueError as error:
-            raise TrainingError(f"validation: {error}") from None
+            self._check_data()
+            raise TrainingError(
+                f"validation: {error}: look whether {self.config.data} is whole, then go on with --resume "
+                f"{self.run_directory.path}"
+            ) from None
+        if found.unreadable:  # a result over the pictures that were read before the folder went away means nothing
+            self._check_data()
         unreadable = self._group.gathered((*self._unreadable, *found.unreadable))
         dropped = self.trainer.validated(1 - found.top1)
         self._results = {"step": self.trainer.step, **headline(found)}
@@ -443,6 +470,27 @@ class Session:
             recorder.validation(found, best=self._best, is_best=is_best, dropped=dropped, took=took)
             recorder.unreadable(unreadable)
 
+    def _check_pictures(self, step: Step) -> None:
+        """Raises TrainingError where pictures are not damaged one by one but gone: skipping would train on nothing."""
+        if not step.unreadable:
+            self._in_vain = 0
+            return
+        self._check_data()
+        self._in_vain = 0 if step.pictures else self._in_vain + len(step.unreadable)
+        if self._in_vain >= _IN_VAIN:
+            raise TrainingError(
+                f"of the last {self._in_vain} pictures none could be read, the latest: {step.unreadable[-1]}; look "
+                f"whether {self.config.data} is whole, then go on with --resume {self.run_directory.path}"
+            )
+
+    def _check_data(self) -> None:
+        """Raises TrainingError where the pictures are not where they were."""
+        if not is_there(self.config.data):
+            raise TrainingError(
+                f"the pictures are gone: {self.config.data} is not there any more, or is empty; put it back, then go "
+                f"on with --resume {self.run_directory.path}"
+            )
+
     def _probe(self) -> probes.Probe:
         """Over the first validation pictures that can be read; the very first is also kept to be looked at."""
         top, left = self.geometry.centre
@@ -451,8 +499,8 @@ class Session:
         replace_atomically(self.run_directory.probe_picture_path, lambda file: picture.save(file, "PNG"))
         return probes.Probe(self.network, self.preprocessing.inputs(torch.from_numpy(crops), top, left), label)
 
-    def _save(self) -> None:
-        if not self._group.leads:
+    def _save(self, recorder: Recorder | None) -> None:
+        if recorder is None:  # only the first of several processes writes
             return
         run, trainer = self.run_directory, self.trainer
         checkpoints.save(
@@ -474,6 +522,7 @@ class Session:
         )
         if self._best and self._best["step"] == trainer.step:
             link(run.last, run.best)
+        recorder.heart.update(saved=trainer.step)
 
     def _keep(self, validation: int) -> None:
         """Keeps the checkpoint of every so many validations."""

@@ -78,7 +78,7 @@ class Curves:
     """Everything read so far, which no later reading changes; the arrays cannot be written to.
 
     `weights` and `gradients` are by the names of the weights (``conv1.weight``), in the network's order.  `damaged`
-    counts lines that hold no record.
+    counts lines that hold no record; `damaged_lines` are the numbers of the first of them, counted from 1.
     """
 
     train: TrainCurve
@@ -87,6 +87,7 @@ class Curves:
     gradients: Mapping[str, Moments]
     unreadable: Unreadable | None
     damaged: int
+    damaged_lines: tuple[int, ...] = ()
 
     @property
     def step(self) -> int:

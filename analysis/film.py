@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     Values = NDArray[np.floating[Any]]
     Doubles = NDArray[np.float64]
+    Reader = Callable[[Path], Values]
 
 Scaling = Literal["kernel", "film"]
 SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
@@ -124,13 +125,13 @@ def blocks(chosen: Sequence[int], size: int = BLOCK) -> tuple[tuple[int, ...], .
     return tuple(tuple(chosen[first : first + size]) for first in range(0, len(chosen), size))
 
 
-def read(path: Path) -> Moment:
-    """A probe, whole.
+def read(path: Path, *, maps: bool = True) -> Moment:
+    """A probe, whole or without its `maps`, which take nine tenths of the time.
 
     Raises:
         UserError: it is damaged, only half there, or something else; nothing in it is executed or taken at its word.
     """
-    step, arrays = _read(path, lambda _name: True)
+    step, arrays = _read(path, lambda name: maps or not name.startswith(("map/", "before/")))
 
     def called(kind: str, axes: int) -> dict[str, Values]:
         found = {name.removeprefix(kind): value for name, value in arrays.items() if name.startswith(kind)}
@@ -288,15 +289,15 @@ class Film:
     left_out: tuple[LeftOut, ...]
 
 
-def reach(run: Path, chosen: Iterable[int]) -> float:
+def reach(run: Path, chosen: Iterable[int], read: Reader = read_kernels) -> float:
     """The largest magnitude of any weight at these moments; those that cannot be read have none."""
-    found = (_magnitude(run, step) for step in chosen)
+    found = (_magnitude(run, step, read) for step in chosen)
     return max(found, default=0.0)
 
 
-def _magnitude(run: Path, step: int) -> float:
+def _magnitude(run: Path, step: int, read: Reader) -> float:
     try:
-        kernels = read_kernels(RunDirectory(run).probe_path(step))
+        kernels = read(RunDirectory(run).probe_path(step))
     except UserError:
         return 0.0
     largest = float(np.abs(kernels).max())
@@ -353,12 +354,14 @@ def _scale(scaling: Scaling, largest: Callable[[], float]) -> float | None:
     return film_scale(largest()) if scaling == "film" else None
 
 
-def shown(run: Path, chosen: Iterable[int], place: Screen, scale: float | None = None) -> Film:
-    """The kernels at these moments; those that cannot be shown are named instead."""
+def shown(
+    run: Path, chosen: Iterable[int], place: Screen, scale: float | None = None, read: Reader = read_kernels
+) -> Film:
+    """The kernels at these moments, as `read` gives them; those that cannot be shown are named instead."""
     made, left_out = [], []
     for step in chosen:
         try:
-            made.append(Frame(step, tiles(read_kernels(RunDirectory(run).probe_path(step)), place, scale)))
+            made.append(Frame(step, tiles(read(RunDirectory(run).probe_path(step)), place, scale)))
         except UserError as error:
             left_out.append(LeftOut(step, str(error)))
     return Film(place, tuple(made), tuple(left_out))
@@ -377,9 +380,11 @@ class Reel(NamedTuple):
     digest: str
 
 
-def reel(run: Path, chosen: Sequence[int], place: Screen, scale: float | None = None) -> Reel:
-    """One block of a film; `scale` as in `tiles`."""
-    found = shown(run, chosen, place, scale)
+def reel(
+    run: Path, chosen: Sequence[int], place: Screen, scale: float | None = None, read: Reader = read_kernels
+) -> Reel:
+    """One block of a film; `scale` as in `tiles`, `read` as in `shown`."""
+    found = shown(run, chosen, place, scale, read)
     done = tuple(frame.step for frame in found.frames)
     content = b"".join(frame.tiles.tobytes() for frame in found.frames)
     digest = blake2b(repr((done, place.shape)).encode() + content, digest_size=12).hexdigest()

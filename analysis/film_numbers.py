@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alexnet.spec import Network
-    from analysis.film import Moment, Screen
+    from analysis.film import Moment, Reader, Screen
     from analysis.kernels import TowerMeasures
 
     Doubles = NDArray[np.float64]
@@ -31,9 +31,12 @@ Measure = Literal["compact", "smoothness", "colourfulness", "norm", "change"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 """What shows order emerging from noise, for each tower over time."""
 
+FEW = 10
+"""Classes that can all be followed."""
+
 HEADINGS: dict[Measure, str] = {
     "compact": "Compact kernels",
-    "smoothness": "Roughness",
+    "smoothness": "Smoothness (less is smoother)",
     "colourfulness": "Colourfulness",
     "norm": "Norm",
     "change": "Change for each step",
@@ -41,8 +44,8 @@ HEADINGS: dict[Measure, str] = {
 EXPLANATIONS: dict[Measure, str] = {
     "compact": "Share of kernels whose spectral energy lies mostly (above 0.8) near one frequency, as that of waves "
     "and blobs does; of random kernels none.",
-    "smoothness": "Median of the squared differences between neighbouring weights over energy: noise has nearly 4, "
-    "smooth kernels much less.",
+    "smoothness": "Median of the squared differences between neighbouring weights over energy: the less, the smoother; "
+    "noise has nearly 4.",
     "colourfulness": "Mean share of the kernels' energy off the grey axis: random weights have 2/3, grey edges 0, "
     "colour without brightness 1.",
     "norm": "Median length of the kernels' weights: how strongly they can answer.  Weight decay shrinks what does not "
@@ -88,7 +91,7 @@ def suppressed(strengths: Values, layer: LRN) -> Suppressed:
 class Summary:
     """One moment in numbers; nothing in it is large, so a page can keep all of them.
 
-    `towers` is empty where the kernels are none or no numbers; `suppressed` is by the name of an LRN.
+    `towers` is empty where the kernels are none, no numbers or not asked for; `suppressed` is by the name of an LRN.
     """
 
     step: int
@@ -108,8 +111,11 @@ class Summary:
         }
 
 
-def summary(moment: Moment, network: Network) -> Summary:
-    """The moment's numbers.  LRN's that the network does not have, or with other channels, are left out."""
+def summary(moment: Moment, network: Network, *, order: bool = True) -> Summary:
+    """The moment's numbers.  LRN's that the network does not have, or with other channels, are left out.
+
+    Without `order` the kernels are not measured, which takes ten times as long as all else.
+    """
     norms = {
         stage.name: (stage.layer, stage.out_shape[0])
         for stage in network.stages()
@@ -120,17 +126,18 @@ def summary(moment: Moment, network: Network) -> Summary:
         for name, strengths in moment.lrn.items()
         if name in norms and strengths.shape[1] == norms[name][1]
     }
-    try:
-        towers = tower_measures(kernel_measures(_nothing_if_none(moment.kernels), screen(network).towers))
-    except UserError:
-        towers = ()
+    towers = order_of(moment, network) if order else ()
     return Summary(moment.step, towers, shares, moment.probabilities, moment.label)
 
 
-def _nothing_if_none(kernels: Values | None) -> Values:
-    if kernels is None:
-        raise UserError("no kernels")
-    return kernels
+def order_of(moment: Moment, network: Network) -> tuple[TowerMeasures, ...]:
+    """Each tower's kernels in numbers; nothing where the moment has none, or they are no numbers."""
+    if moment.kernels is None:
+        return ()
+    try:
+        return tower_measures(kernel_measures(moment.kernels, screen(network).towers))
+    except UserError:
+        return ()
 
 
 class Change(NamedTuple):
@@ -165,13 +172,13 @@ def change(since: int, earlier: Values, step: int, later: Values, towers: int) -
     return Change(since, step, tuple(float(share) if np.isfinite(share) else None for share in shares))
 
 
-def changes(run: Path, chosen: Sequence[int], place: Screen) -> tuple[Change, ...]:
+def changes(run: Path, chosen: Sequence[int], place: Screen, read: Reader = read_kernels) -> tuple[Change, ...]:
     """The changes between these moments, one after the other; moments that cannot be read are passed over."""
     found: list[Change] = []
     last: tuple[int, Values] | None = None
     for step in chosen:
         try:
-            kernels = read_kernels(RunDirectory(run).probe_path(step))
+            kernels = read(RunDirectory(run).probe_path(step))
         except UserError:
             continue
         if kernels.shape != place.shape:
@@ -183,13 +190,19 @@ def changes(run: Path, chosen: Sequence[int], place: Screen) -> tuple[Change, ..
 
 
 def contenders(summaries: Sequence[Summary], count: int = 5) -> tuple[int, ...]:
-    """The classes to follow: the probe picture's own, where it is known, and the `count` likeliest at the end."""
+    """The classes to follow: all where they are few, else the probe picture's own and the likeliest others at the end.
+
+    As many at every moment of a training that goes on, and in the order of the classes, so that a table of them keeps
+    its columns: `count` others (where its own is not known, so many in all), or all of at most `FEW`.
+    """
     known = [one for one in summaries if one.probabilities is not None and np.isfinite(one.probabilities).all()]
     if not known or known[-1].probabilities is None:
         return ()
-    likeliest = np.argsort(-known[-1].probabilities, kind="stable")[:count].tolist()
-    own = known[-1].label
-    return tuple(likeliest) if own is None or own in likeliest else (own, *likeliest)
+    if len(known[-1].probabilities) <= FEW:
+        return tuple(range(len(known[-1].probabilities)))
+    own = [] if known[-1].label is None else [known[-1].label]
+    likeliest = [int(index) for index in np.argsort(-known[-1].probabilities, kind="stable") if index not in own]
+    return tuple(sorted(own + likeliest[:count]))
 
 
 def probabilities(summaries: Sequence[Summary], classes: int) -> Doubles:
@@ -243,7 +256,7 @@ def order_table(summaries: Sequence[Summary], moved: Sequence[Change], place: Sc
 def suppression_table(summaries: Sequence[Summary]) -> Table:
     """A row for every moment: the share that each LRN suppresses."""
     names = sorted({name for one in summaries for name in one.suppressed})
-    columns = (Column("step", "step"), *(Column(name, f"{name}, share") for name in names))
+    columns = (Column("step", "step"), *(Column(name, f"{name}, suppressed", percent=True) for name in names))
     rows = tuple(
         (one.step, *(one.suppressed[name].overall if name in one.suppressed else None for name in names))
         for one in summaries

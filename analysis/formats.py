@@ -78,7 +78,8 @@ def _cell(value: Value, column: Column) -> str:
     if isinstance(value, str):
         return value
     if column.percent:
-        return percent(value)
+        # One decimal would make nothing of a small share.
+        return f"{number_text(100 * value, 2)} %" if 0 < abs(value) < 0.001 else percent(value)
     return f"{value:,}" if isinstance(value, int) else number_text(value)
 
 

@@ -22,7 +22,7 @@ import orjson
 from analysis.curves import Curves, Moments, TrainCurve, Unreadable, ValCurve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from os import stat_result
     from typing import BinaryIO
 
@@ -38,6 +38,9 @@ _SEEN = 256
 """So many bytes before the place read up to are compared, to notice a file that took the place of another."""
 _LAST_STEP = 2**53
 """Steps above it are damage: as floats, on an axis, they could not be told apart."""
+_NAMED = 100
+"""So many damaged lines are remembered by their numbers; of more, the count alone."""
+_SAID = 10
 
 _TRAIN = ("epoch", "loss", "top1", "learning_rate", "images_per_second", "waited_share", "pictures", "time")
 _TOP = re.compile(r"top[0-9]{1,6}")
@@ -126,6 +129,18 @@ def _identity(found: stat_result) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
+def which_lines(curves: Curves) -> str:
+    """Which lines of metrics.jsonl are damaged, in a sentence; empty where none is."""
+    numbers = [f"{number:,}" for number in curves.damaged_lines[:_SAID]]
+    if not numbers:
+        return ""
+    if curves.damaged == 1:
+        return f"It is line {numbers[0]}."
+    if (more := curves.damaged - len(numbers)) > 0:
+        return f"They are lines {', '.join(numbers)} and {more:,} more."
+    return f"They are lines {', '.join(numbers[:-1])} and {numbers[-1]}."
+
+
 class _Columns:
     """Rows of numbers by step, in arrays that grow by doubling; what was given out is never written to again."""
 
@@ -165,17 +180,22 @@ class _Rows:
     validations: dict[int, Record] = field(default_factory=dict)
     layers: dict[str, dict[str, _Columns]] = field(default_factory=lambda: {"weights": {}, "gradients": {}})
     unreadable: Unreadable | None = None
+    lines: int = 0
     damaged: int = 0
+    damaged_lines: list[int] = field(default_factory=list)
 
-    def take(self, lines: Iterable[bytes]) -> None:
+    def take(self, lines: Sequence[bytes]) -> None:
         """Adds whole lines.  Kinds not known here are for others; blank lines are nothing."""
         by_kind: defaultdict[Any, list[Record]] = defaultdict(list)
-        for line in lines:
+        for number, line in enumerate(lines, self.lines + 1):
             record = _record(line)
-            if record is None:
-                self.damaged += bool(line.strip())
-            else:
+            if record is not None:
                 by_kind[record["kind"]].append(record)
+            elif line.strip():
+                self.damaged += 1
+                if self.damaged <= _NAMED:
+                    self.damaged_lines.append(number)
+        self.lines += len(lines)
         if by_kind["train"]:
             self.train.extend(_steps(by_kind["train"]), _numbers(by_kind["train"], _TRAIN))
         self.validations.update((record["step"], record) for record in by_kind["val"])
@@ -184,7 +204,6 @@ class _Rows:
             self._take_unreadable(record)
 
     def _take_layers(self, records: Sequence[Record]) -> None:
-        self.damaged += sum(not any(isinstance(record.get(kind), dict) for kind in self.layers) for record in records)
         for kind, series in self.layers.items():
             found: defaultdict[str, list[Record]] = defaultdict(list)
             for record in records:
@@ -196,11 +215,7 @@ class _Rows:
                 series.setdefault(name, _Columns(len(_MOMENTS))).extend(_steps(rows), _numbers(rows, _MOMENTS))
 
     def _take_unreadable(self, record: Record) -> None:
-        count, pictures = record.get("count"), record.get("pictures")
-        if not isinstance(count, int) or not isinstance(pictures, list):
-            self.damaged += 1
-            return
-        self.unreadable = Unreadable(record["step"], count, tuple(map(str, pictures)))
+        self.unreadable = Unreadable(record["step"], record["count"], tuple(map(str, record["pictures"])))
 
     def curves(self) -> Curves:
         steps, columns = self.train.given()
@@ -208,7 +223,10 @@ class _Rows:
             MappingProxyType({name: _moments(one) for name, one in self.layers[kind].items()})
             for kind in ("weights", "gradients")
         )
-        return Curves(TrainCurve(steps, *columns), self._val_curve(), weights, gradients, self.unreadable, self.damaged)
+        return Curves(
+            TrainCurve(steps, *columns), self._val_curve(), weights, gradients, self.unreadable, self.damaged,
+            tuple(self.damaged_lines),
+        )  # fmt: skip
 
     def _val_curve(self) -> ValCurve:
         rows = [self.validations[step] for step in sorted(self.validations)]
@@ -221,7 +239,7 @@ class _Rows:
 
 
 def _record(line: bytes) -> Record | None:
-    """A line's record, or None where there is none with a kind and a step."""
+    """A line's record, or None where there is none with a kind, a step and what its kind cannot do without."""
     try:
         record = orjson.loads(line)
     except ValueError:
@@ -232,7 +250,16 @@ def _record(line: bytes) -> Record | None:
     if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
         return None
     step = record.get("step")
-    return record if type(step) is int and 0 <= step < _LAST_STEP else None
+    return record if type(step) is int and 0 <= step < _LAST_STEP and _says_something(record) else None
+
+
+def _says_something(record: Record) -> bool:
+    match record["kind"]:
+        case "layers":
+            return isinstance(record.get("weights"), dict) or isinstance(record.get("gradients"), dict)
+        case "unreadable":
+            return isinstance(record.get("count"), int) and isinstance(record.get("pictures"), list)
+    return True
 
 
 def _steps(records: Sequence[Record]) -> Steps:

@@ -15,15 +15,23 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from analysis.curves import Curves, Floats, Steps, TrainCurve
     from analysis.thinning import Values
 
 Axis = Literal["step", "epoch", "time"]
 AXES: tuple[Axis, ...] = get_args(Axis)
 
-_PAUSE_SECONDS = 60.0
-_PAUSE_RECORDS = 10
-"""Nothing written for longer than a minute, and than ten records usually take, is a pause."""
+_PAUSE_SECONDS = 5.0
+_PAUSE_RECORDS = 3
+_PAUSE_SAVINGS = 3
+"""Time that no record accounts for is a pause where it is longer than all of these: so many seconds, what so many
+records take, and so many times what usually passes behind a validation, when checkpoints are written."""
+_UNSURE_SECONDS = 60.0
+_UNSURE_RECORDS = 10
+"""The same where a record does not say how long its steps took, or too few checkpoints tell how long one takes."""
+_FEW_SAVINGS = 3
 
 
 # --- the best ---------------------------------------------------------------------------------------------------------
@@ -118,20 +126,41 @@ def _epochs_of_steps(curves: Curves) -> tuple[Floats, Floats]:
 def _clock(curves: Curves) -> tuple[Floats, Floats, Floats]:
     """Steps, the hours of work that had passed at each, and the hours of pause before each."""
     train, val = curves.train, curves.val
+    with np.errstate(divide="ignore", invalid="ignore"):
+        own = train.pictures / train.images_per_second
     step = np.concatenate([train.step, val.step]).astype(np.float64)
     time = np.concatenate([train.time, val.time])
-    took = np.concatenate([np.zeros(len(train.step)), np.nan_to_num(val.seconds, posinf=0.0, neginf=0.0)])
+    took = np.concatenate([own, val.seconds])
+    validates = np.repeat([False, True], [len(train.step), len(val.step)])
     order = np.argsort(step, kind="stable")  # a validation comes behind the step that it is of
     order = order[np.isfinite(time[order])]
-    step, time, took = step[order], time[order], took[order]
+    step, time, took, validates = step[order], time[order], took[order], validates[order]
     if not step.size:
         return step, time, took
     passed = np.maximum(np.diff(time), 0.0)  # a clock that was set back is not time won
-    usual = float(np.median(passed)) if passed.size else 0.0
-    idle = passed - np.maximum(took[1:], 0.0)
-    pause = np.where(idle > max(_PAUSE_SECONDS, _PAUSE_RECORDS * usual), idle - usual, 0.0)
+    pause = _unexplained(passed, took[1:], validates)
     hours = np.append(0.0, np.cumsum(passed - pause)) / 3600
     return step, hours, np.append(0.0, pause) / 3600
+
+
+def _unexplained(passed: Floats, took: Floats, validates: NDArray[np.bool_]) -> Floats:
+    """How much of the seconds that passed before each record but the first was a pause.
+
+    A record accounts for the seconds that its own steps, or its validation, `took`.  What is left is a pause where it
+    is far longer than what lies between two records of this run as a rule; `validates` tells, of all records, which
+    are validations.
+    """
+    usual = float(np.median(passed)) if passed.size else 0.0
+    told = np.isfinite(took) & (took >= 0)
+    # A validation that does not say how long it took is one nevertheless: nothing else lies between a step and it.
+    idle = passed - np.where(told, took, np.where(validates[1:], passed, usual))
+    savings = idle[validates[:-1]]  # checkpoints are written then; so are those written by the minute
+    saving = float(np.quantile(savings, 0.5, method="lower")) if savings.size else 0.0
+    limit = max(_PAUSE_SECONDS, _PAUSE_RECORDS * usual)
+    most = _PAUSE_SAVINGS * saving
+    limit = max(limit, most if len(savings) >= _FEW_SAVINGS else min(most, _UNSURE_SECONDS))
+    pause: Floats = np.where(idle > np.where(told, limit, max(_UNSURE_SECONDS, _UNSURE_RECORDS * usual)), idle, 0.0)
+    return pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +174,9 @@ class Pause:
 def pauses(curves: Curves) -> list[Pause]:
     """Where the run was stopped and resumed, or its machine slept: what an axis of hours leaves out.
 
-    A pause is more than a minute, and more than ten times what lies between two records as a rule, in which nothing was
-    written and no validation was going on.
+    A pause is time between two records that the later one does not account for by its own speed or, a validation, by
+    the seconds it took, and that is far longer than what this run lets pass otherwise, as for writing a checkpoint.  So
+    a stop of a few seconds counts, and a slow step or a long validation does not.
     """
     step, _, pause = _clock(curves)
     return [Pause(int(step[at]), float(pause[at])) for at in np.flatnonzero(pause)]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 ROUGH = 5
 """Fewer pictures than this right, or wrong, and the normal approximation of a share is rough."""
 _NOT_GIVEN = "not given"
+_EVER = 2**62
+"""A step that no run reaches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,9 @@ class Validation:
 class Run:
     """One training: `record` is what config.json holds, the rest what its metrics and status say.
 
-    `seconds` were spent in steps and validations, so that a night in which the run was stopped does not count;
-    `images_per_second` is the median over the records of its steps.
+    `found` are its validations, of which `best` and `last` are two.  `seconds` were spent in steps and validations, so
+    that a night in which the run was stopped does not count; `images_per_second` is the median over the records of its
+    steps.
     """
 
     name: str
@@ -57,6 +60,14 @@ class Run:
     loss: float | None = None
     seconds: float | None = None
     images_per_second: float | None = None
+    found: tuple[Validation, ...] = ()
+
+    def behind(self, step: int) -> Run:
+        """The same training with only its validations behind this step."""
+        found = tuple(one for one in self.found if one.step > step)
+        return dataclasses.replace(
+            self, found=found, best=_best(found), last=found[-1] if found else None, validations=len(found)
+        )
 
 
 def run_of(
@@ -91,12 +102,13 @@ def run_of(
         state=state or str(status.get("state", "")),
         step=step if step is not None else _whole(status.get("step")),
         steps=_whole(status.get("steps")),
-        best=max(validations, key=lambda found: found.top1, default=None),  # the first of equals, as the trainer has it
+        best=_best(validations),
         last=validations[-1] if validations else None,
         validations=len(validations),
         loss=loss,
         seconds=seconds or None,
         images_per_second=statistics.median(speeds) if speeds else None,
+        found=tuple(validations),
     )
 
 
@@ -136,13 +148,19 @@ def run_of_curves(
         state=state or str(status.get("state", "")),
         step=int(train.step[-1]) if len(train.step) else _whole(status.get("step")),
         steps=_whole(status.get("steps")),
-        best=max(found, key=lambda one: one.top1, default=None),
+        best=_best(found),
         last=found[-1] if found else None,
         validations=len(found),
         loss=_number(float(train.loss[-1])) if len(train.step) else None,
         seconds=seconds or None,
         images_per_second=float(np.median(speeds)) if speeds.size else None,
+        found=tuple(found),
     )
+
+
+def _best(found: Sequence[Validation]) -> Validation | None:
+    """The first of equals, as the trainer has it."""
+    return max(found, key=lambda one: one.top1, default=None)
 
 
 def validation_pictures(metrics: Path) -> dict[int, int]:
@@ -287,6 +305,79 @@ def _branch_sentence(name: str, parent: str | None, branch: Mapping[str, Any]) -
     return f"{name} {how} {source}, with {', '.join(changed) if changed else 'nothing changed'}."
 
 
+# --- what two runs have in common -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What a branch took over from its parent, or two branches from theirs: everything up to `step` is one training.
+
+    `validations` are counted up to there, that step's own among them.  Step 0: nothing is shared.
+    """
+
+    step: int = 0
+    validations: int = 0
+
+
+def may_share(first: str, second: str, records: Mapping[str, Mapping[str, Any]]) -> int:
+    """Up to which step two runs have the same past by what the config.json of both and of their parents say; else 0.
+
+    `records` are those of all runs by the names that ``branch`` calls them; a parent that is gone still has its name.
+    """
+    one, other = (_past(name, records) for name in (first, second))
+    # Of each common ancestor they have what both of them, or their parents, went on from.
+    return max((min(one[name], other[name]) for name in one.keys() & other.keys()), default=0)
+
+
+def _past(name: str, records: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Every run whose records this one holds, itself among them, and up to which step."""
+    found, reach = {name: _EVER}, _EVER
+    while branch := _object(records.get(name, {}), "branch"):
+        parent, step = branch.get("run"), _whole(branch.get("step"))
+        if branch.get("mode") != "continue" or not isinstance(parent, str) or step is None or parent in found:
+            break
+        name, reach = parent, min(reach, step)
+        found[name] = reach
+    return found
+
+
+def shared(first: Curves, second: Curves, step: int) -> Shared:
+    """How far, up to `step`, the records of two runs are the same ones: equal values, written at the same time."""
+    import numpy as np  # noqa: PLC0415 - who has curves has numpy
+
+    def alike(*columns: tuple[Any, Any]) -> int:
+        """How many records agree from the first on."""
+        count = min(len(columns[0][0]), len(columns[0][1]))
+        equal = np.ones(count, bool)
+        for one, other in columns:
+            equal &= (one[:count] == other[:count]) | (np.isnan(one[:count]) & np.isnan(other[:count]))
+        return count if equal.all() else int(np.argmin(equal))
+
+    one, other = first.train, second.train
+    same = one.step[: alike((one.step, other.step), (one.loss, other.loss), (one.time, other.time))]
+    same = same[same <= step]
+    if not same.size:
+        return Shared()
+    mine, theirs = first.val, second.val
+    count = alike((mine.step, theirs.step), (mine.top1, theirs.top1), (mine.time, theirs.time))
+    reach = int(same[-1])
+    if count < min(len(mine.step), len(theirs.step)):  # a validation that differs is of weights that do
+        reach = min(reach, int(min(mine.step[count], theirs.step[count])) - 1)
+    return Shared(reach, int(np.count_nonzero(mine.step[:count] <= reach)))
+
+
+def shared_sentence(first: str, second: str, common: Shared) -> str:
+    """What two runs have in common, in words."""
+    if not common.validations:
+        found = "without a validation"
+    else:
+        found = f"with {common.validations} validation{'s' * (common.validations != 1)}"
+    return (
+        f"Up to step {common.step:,} {first} and {second} are one training, {found}: what was recorded there counts "
+        "once, and they are weighed against each other by what came after."
+    )
+
+
 # --- chance -----------------------------------------------------------------------------------------------------------
 
 
@@ -313,8 +404,20 @@ def two_standard_errors(first: float, second: float, first_pictures: int, second
     return 2 * math.sqrt(first * (1 - first) / first_pictures + second * (1 - second) / second_pictures)
 
 
-def verdict(first: Run, second: Run) -> Verdict:
-    """Whether one run's best top-1 is better than the other's by more than chance makes."""
+def verdict(first: Run, second: Run, common: Shared | None = None) -> Verdict:
+    """Whether one run's best top-1 is better than the other's by more than chance makes.
+
+    Of runs that have something in `common` only what came behind it is compared: the past that both have cannot be
+    better than itself.
+    """
+    if common is not None and common.step:
+        words = shared_sentence(first.name, second.name, common)
+        first, second = first.behind(common.step), second.behind(common.step)
+        for run in (first, second):
+            if run.best is None:
+                return Verdict(f"{words} {run.name} has not been validated since, so there is nothing to compare.")
+        found = verdict(first, second)
+        return dataclasses.replace(found, text=f"{words} {found.text}")
     for run in (first, second):
         if run.best is None or not run.best.pictures:
             return Verdict(f"{run.name} has not been validated yet, so there is nothing to compare.")

@@ -1,5 +1,6 @@
 """The front end: ``streamlit run app/main.py``.  Navigation and what all pages share; the pages are in screens/."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -7,6 +8,10 @@ from pathlib import Path
 ROOT = str(Path(__file__).resolve().parent.parent)
 if ROOT not in sys.path:
     sys.path.insert(0, ROOT)
+
+# Streamlit imports pandas for the first table, in one place the whole and in another a part of it: two tabs then each
+# hold what the other waits for, and one of them gets a half-imported module.  The whole first is safe from any thread.
+importlib.import_module("pandas")
 
 import streamlit as st  # noqa: E402
 

@@ -15,6 +15,7 @@ from alexnet.errors import UserError
 from alexnet.runs import RunDirectory, RunError, explained
 from analysis import film, run_comparison
 from analysis.formats import Column, Table, percent
+from analysis.history import which_lines
 from analysis.kernels import kernel_measures, tower_measures
 from app import choices, components, exports, run_film, running
 from app.figures.training_compare import COMPARED, compare_figure
@@ -22,7 +23,7 @@ from app.run_views import chart_controls
 from app.state import literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from alexnet.spec import Network
     from analysis.curves import Curves
@@ -47,7 +48,7 @@ _SEE: dict[Compared, str] = {
     "every record.",
     "train_loss": "Lower is better, between runs with the same classes and the same label smoothing: that adds to it. "
     "The faint band has every record.",
-    "learning_rate": "How far a step follows the gradient.",
+    "learning_rate": "What the gradient is multiplied by to make a step.",
     "images_per_second": "Of the training alone. Runs that shared the machine with others were slower for that.",
 }
 
@@ -145,14 +146,18 @@ def _compared(names: tuple[str, ...], pace: float | None) -> None:
         st.rerun()  # once more, looking again at another pace or not at all
     if not sides:
         return
-    _say_verdict(sides)
-    _curves(sides)
+    family = _family(sides)
+    _say_verdict(sides, family)
+    _curves(sides, family)
     st.header("Results", divider="gray")
     results = [side.result for side in sides]
     exports.show_table(run_comparison.results_table(results), "compared_results", "compare-results")
-    st.caption("Time is that of steps and validations: pauses do not count. Images/s is the median over all records.")
+    st.caption(
+        "Time is that of steps and validations: pauses do not count, and what a branch took over from its parent does. "
+        "Images/s is the median over all records."
+    )
     _differences([result for result in results if result.record.get("config")])
-    _descent(sides)
+    _descent(sides, family)
     _kernels(sides)
 
 
@@ -174,7 +179,7 @@ def _sides(runs: Sequence[Run]) -> list[Side]:
             st.caption(
                 literal(
                     f"{label}: {curves.damaged:,} line{'s' * (curves.damaged != 1)} of metrics.jsonl could not be read "
-                    f"and {'are' if curves.damaged != 1 else 'is'} left out."
+                    f"and {'are' if curves.damaged != 1 else 'is'} left out. {which_lines(curves)}"
                 )
             )
         found.append(Side(run, label, curves, result))
@@ -185,6 +190,25 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     """What people call each; with its folder where two are called the same."""
     names = [run.name for run in runs]
     return [f"{run.name} ({run.id})" if names.count(run.name) > 1 else run.name for run in runs]
+
+
+def _family(sides: Sequence[Side]) -> dict[str, Run]:
+    """The runs compared and those that they come from, as far as these are here, by their folders."""
+    found = {side.run.id: side.run for side in sides}
+    for side in sides:
+        run = side.run
+        while (parent := _run(_branch(run).get("run"))) is not None and parent.id not in found:
+            found[parent.id] = run = parent
+    return found
+
+
+def _shared(first: Side, second: Side, family: Mapping[str, Run]) -> run_comparison.Shared:
+    """The past that two runs have in common, as a branch and its parent have."""
+    records = {name: run.record for name, run in family.items()}
+    reach = run_comparison.may_share(first.run.id, second.run.id, records)
+    if not reach or first.curves is None or second.curves is None:
+        return run_comparison.Shared()
+    return run_comparison.shared(first.curves, second.curves, reach)
 
 
 def _pictures(run: Run) -> dict[int, int]:
@@ -204,7 +228,7 @@ def _validation_pictures(path: str, size: int, changed: int) -> dict[int, int]: 
 # --- verdict and curves ----------------------------------------------------------------------------------------------
 
 
-def _say_verdict(sides: Sequence[Side]) -> None:
+def _say_verdict(sides: Sequence[Side], family: Mapping[str, Run]) -> None:
     if len(sides) < 2:
         st.info("One run is chosen: choose another to weigh it against.", icon=":material/info:")
         return
@@ -212,12 +236,12 @@ def _say_verdict(sides: Sequence[Side]) -> None:
     so_far = "So far: " if first.run.alive or second.run.alive else ""
     with st.container(horizontal=True, vertical_alignment="center", key="verdict"):
         st.markdown(
-            literal(so_far + run_comparison.verdict(first.result, second.result).text),
+            literal(so_far + run_comparison.verdict(first.result, second.result, _shared(first, second, family)).text),
             help=literal(run_comparison.method()),
         )
 
 
-def _curves(sides: Sequence[Side]) -> None:
+def _curves(sides: Sequence[Side], family: Mapping[str, Run]) -> None:
     recorded = {side.label: side.curves for side in sides if side.curves is not None and side.curves.step}
     if not recorded:
         st.info("No step is recorded yet: curves begin with the first.")
@@ -226,12 +250,14 @@ def _curves(sides: Sequence[Side]) -> None:
         st.segmented_control, "Measure", COMPARED, key="compare_measure", default="val_top1", required=True,
         format_func=_words(list(recorded.values())).__getitem__,
     )  # fmt: skip
+    parted = _parted([side for side in sides if side.label in recorded], family)
     figure = compare_figure(
         recorded,
         measure,
         components.palette(),
         _how(list(recorded.values()), log=measure in _LOSSES),
         steps_per_epoch={side.label: float(side.run.steps_per_epoch) for side in sides if side.run.steps_per_epoch},
+        parted={label: step for label, (_, step) in parted.items()},
     )
     words = _words(list(recorded.values()))[measure]
     with st.container(key="chart_compare"):
@@ -241,6 +267,20 @@ def _curves(sides: Sequence[Side]) -> None:
         )
     components.save_figure("chart_compare", f"{words.lower()} side by side", f"compare-{measure}")
     st.caption(_SEE[measure])
+    for label, (other, step) in parted.items():
+        st.caption(literal(f"{label} is drawn from step {step:,} on, where it parts from {other}."))
+
+
+def _parted(sides: Sequence[Side], family: Mapping[str, Run]) -> dict[str, tuple[str, int]]:
+    """The runs that have a past in common with one before them: with which, and up to which step."""
+    found = {}
+    sides = sorted(sides, key=lambda side: len(_family([side])))  # parents first: they are drawn whole
+    for number, side in enumerate(sides):
+        others = [(_shared(other, side, family).step, other.label) for other in sides[:number]]
+        step, other = max(others, key=lambda one: one[0], default=(0, ""))
+        if step:
+            found[side.label] = other, step
+    return found
 
 
 def _words(curves: Sequence[Curves]) -> dict[Compared, str]:
@@ -262,8 +302,8 @@ def _how(curves: Sequence[Curves], *, log: bool) -> View:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         return chart_controls(
             "compare", max(one.step for one in curves), log=log,
-            smoothing="Of what is measured in training. Only the line is smoothed: the faint band behind it reaches "
-            "from the least to the greatest raw value.",
+            smoothing="Of what is measured in training, not of validations. Only the line is smoothed: the faint band "
+            "behind it reaches from the least to the greatest raw value.",
         )  # fmt: skip
 
 
@@ -295,25 +335,31 @@ def _differences(results: Sequence[run_comparison.Run]) -> None:
         st.caption(alone or "Data, machine and versions are the same.")
 
 
-def _descent(sides: Sequence[Side]) -> None:
+def _descent(sides: Sequence[Side], family: Mapping[str, Run]) -> None:
     """Where each run comes from, under the names that people see."""
-    st.header("Descent", divider="gray")
-    labels = {side.run.id: side.label for side in sides}
+    st.header("Where they come from", divider="gray")
+    labels = _names(sides, family)
     records: dict[str, dict[str, Any]] = {}
-    for side in sides:
-        run: Run | None = side.run
-        while run is not None and labels.setdefault(run.id, run.id) not in records:
-            branch = _branch(run)
-            parent = branch.get("run")
-            named = {"run": labels.get(parent, parent)} if isinstance(parent, str) else {}
-            records[labels[run.id]] = run.record and run.record | {"branch": branch | named}
-            run = _run(parent)
+    for folder, run in family.items():
+        branch = _branch(run)
+        parent = branch.get("run")
+        named = {"run": labels.get(parent, parent)} if isinstance(parent, str) else {}
+        records[labels[folder]] = run.record and run.record | {"branch": branch | named}
     lines = dict.fromkeys(
         line
         for side in sides
-        for line in (run_comparison.descent(side.label, records) if side.run.begun else [_not_begun(side)])
+        for line in (run_comparison.descent(side.label, records) if side.run.begun else [_not_begun(side, labels)])
     )
     st.markdown("\n".join(f"* {literal(line)}" for line in lines))
+
+
+def _names(sides: Sequence[Side], family: Mapping[str, Run]) -> dict[str, str]:
+    """What each of the family is called, by its folder; no two alike."""
+    names = {side.run.id: side.label for side in sides}
+    for folder, run in family.items():
+        if folder not in names:
+            names[folder] = run.name if run.name not in names.values() else f"{run.name} ({folder})"
+    return names
 
 
 def _branch(run: Run) -> dict[str, Any]:
@@ -322,12 +368,16 @@ def _branch(run: Run) -> dict[str, Any]:
     return branch if isinstance(branch, dict) else {}
 
 
-def _not_begun(side: Side) -> str:
+def _not_begun(side: Side, names: Mapping[str, str]) -> str:
     if side.run.trouble:
         return f"Nothing is known of where {side.label} comes from: its config cannot be read."
     asked = launch.request(side.run.directory)
-    origin = f"go on from {asked.origin}" if asked is not None and asked.origin else "begin from new weights"
-    return f"{side.label} has not begun yet; it is to {origin}."
+    if asked is None or not asked.origin:
+        return f"{side.label} has not begun yet; it is to begin from new weights."
+    path = Path(asked.origin)
+    parent = _run(path.parent.parent.name) if path.parent.name == "checkpoints" else None
+    origin = asked.origin if parent is None else f"the checkpoint “{path.stem}” of {names.get(parent.id, parent.name)}"
+    return f"{side.label} has not begun yet; it is to go on from {origin}."
 
 
 def _run(name: object) -> Run | None:
@@ -352,14 +402,15 @@ def _kernels(sides: Sequence[Side]) -> None:
     st.header("Kernels", divider="gray")
     share = int(
         choices.kept(
-            st.slider, "At which share of the steps each has taken", 0, 100, key="compare_share", default=100,
-            format="%d %%", width=420,
+            st.slider, "Moment, as a share of the steps that each run has taken", 0, 100, key="compare_share",
+            default=100, format="%d %%", width=420,
         )
     )  # fmt: skip
     st.caption(
         "The first layer's kernels, each in its own scale: noise turns into edges, gratings and blobs of colour. "
         "Compact: kernels with more than 80 % of their spectral energy in one pair of peaks. Smoothness: squared "
-        "differences between neighbouring weights over their energy, 3.63 for noise on 11×11, 0.66 in BVLC's AlexNet."
+        "differences between neighbouring weights over their energy, less is smoother: 3.63 for noise on 11×11, 0.66 "
+        "in BVLC's AlexNet."
     )
     rows: list[tuple[Value, ...]] = []
     for number, (place, columns, width) in enumerate(_places(len(sides))):

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import streamlit as st
 
 from alexnet.data.imagenet import readable
-from alexnet.errors import UserError
-from alexnet.runs import RunDirectory
 from alexnet.spec import LRN, Network
 from analysis import film, film_numbers
+from analysis.film_library import Library, Summaries
 from analysis.kernels import tower_names
 from analysis.sheets import Sheet, map_tiles, tower_blocks, tower_groups
-from app import choices, components, exports
+from app import choices, components
 from app.figures import film as figures
 from app.figures.sheets import png
+from app.run_views import show_numbers
 from app.state import literal
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ KEYS: dict[str | type, Any] = {
     Network: lambda network: (network.name, network.input_shape, network.classes, network.hidden)
 }
 _LIKELIEST = 5
+_FEW_MISSING = 3
 
 
 # --- what is kept between two looks ----------------------------------------------------------------------------------
@@ -48,30 +49,30 @@ def _version(run: Run, chosen: Sequence[int]) -> str:
     return f"{sum(times):x}"
 
 
+@st.cache_resource(show_spinner=False)
+def library() -> Library:
+    """The moments that were read, for all sessions."""
+    return Library()
+
+
 @st.cache_data(max_entries=256, show_spinner=False, hash_funcs=KEYS)
 def _reel(run: str, chosen: tuple[int, ...], version: str, network: Network, scale: float | None) -> film.Reel:  # noqa: ARG001
-    return film.reel(Path(run), chosen, film.screen(network), scale)
+    return film.reel(Path(run), chosen, film.screen(network), scale, library().kernels)
 
 
-@st.cache_resource(max_entries=256, show_spinner=False, hash_funcs=KEYS)
-def _summaries(run: str, chosen: tuple[int, ...], version: str, network: Network) -> list[film_numbers.Summary]:  # noqa: ARG001
-    found = []
-    for step in chosen:
-        try:
-            found.append(film_numbers.summary(film.read(RunDirectory(run).probe_path(step)), network))
-        except UserError:
-            continue  # the kernels' view names it
-    return found
+@st.cache_resource(max_entries=512, show_spinner=False, hash_funcs=KEYS)
+def _summaries(run: str, chosen: tuple[int, ...], version: str, network: Network, *, order: bool) -> Summaries:  # noqa: ARG001
+    return library().summaries(Path(run), chosen, network, order=order)
 
 
 @st.cache_data(max_entries=256, show_spinner=False, hash_funcs=KEYS)
 def _changes(run: str, chosen: tuple[int, ...], version: str, network: Network) -> tuple[film_numbers.Change, ...]:  # noqa: ARG001
-    return film_numbers.changes(Path(run), chosen, film.screen(network))
+    return film_numbers.changes(Path(run), chosen, film.screen(network), library().kernels)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _reach(run: str, chosen: tuple[int, ...], version: str) -> float:  # noqa: ARG001
-    return film.reach(Path(run), chosen)
+    return film.reach(Path(run), chosen, library().kernels)
 
 
 @st.cache_resource(max_entries=128, show_spinner=False)
@@ -80,11 +81,25 @@ def _kept(key: tuple[str | int | bool, ...], _draw: Callable[[], Any]) -> Any:  
     return _draw()
 
 
-def _all_summaries(run: Run, network: Network) -> list[film_numbers.Summary]:
-    """Every moment in numbers; only the block that still grows is computed again."""
-    found: list[film_numbers.Summary] = []
-    for block in film.blocks(film.thinned(film.steps(run.directory.path), MOST)):
-        found += _summaries(str(run.directory.path), block, _version(run, block), network)
+def _all_summaries(run: Run, chosen: tuple[int, ...], network: Network, *, order: bool = False) -> Summaries:
+    """Every moment in numbers; only the block that still grows is computed again, and only what is new is read.
+
+    The kernels' `order` takes 10 ms a moment, so that a long film without it is there ten times as soon.
+    """
+    path = str(run.directory.path)
+    parts = [_summaries(path, block, _version(run, block), network, order=order) for block in film.blocks(chosen)]
+    return Summaries(
+        tuple(one for part in parts for one in part.found), tuple(one for part in parts for one in part.left_out)
+    )
+
+
+def _readable(run: Run, chosen: tuple[int, ...], network: Network) -> tuple[film_numbers.Summary, ...]:
+    """Every moment in numbers, having said which cannot be read; none, said as an error, where none can be."""
+    found, missing = _all_summaries(run, chosen, network)
+    if found:
+        _say_missing(missing)
+    else:
+        st.error(literal(f"No moment of this film can be shown: {missing[0].reason}"), icon=":material/error:")
     return found
 
 
@@ -137,6 +152,7 @@ def kernels(run: Run) -> None:
     if not any(reel.steps for reel in reels):
         st.error(literal(f"No moment of this film can be shown: {missing[0].reason}"), icon=":material/error:")
         return
+    _say_missing(missing)
     per_epoch = run.steps_per_epoch
     labels = {step: f"step {step:,}" + (f" · epoch {step / per_epoch:.1f}" if per_epoch else "") for step in chosen}
     with st.container(key="film_of_kernels"):
@@ -145,15 +161,16 @@ def kernels(run: Run) -> None:
         f"{screen.layer}'s {screen.shape[0]} kernels at {len(chosen)} moments, dense at first, where they change "
         "fastest. Noise turns into edges, gratings and blobs of colour. Drag the slider, or press Play."
     )
-    _say_missing(missing)
     _take_away(run, network, chosen, scaling)
-    summaries = _all_summaries(run, network)
+    summaries = _all_summaries(run, chosen, network, order=True).found
     moved = _all_changes(run, chosen, network)
     st.header("Order out of noise", divider="gray")
     st.caption(
         "Compact: the share of kernels with more than 80 % of their spectral energy in one pair of peaks; noise has "
         "none, BVLC's AlexNet, trained on ImageNet, 83 %. Smoothness: squared differences between neighbouring weights "
-        "over their energy; noise 3.63, BVLC 0.66. Change: how much the kernels moved since the moment before."
+        "over their energy, less is smoother; noise has 3.63, BVLC's 0.66. Colourfulness: share of the energy off the "
+        "grey axis, 0 for grey kernels. Norm: how long a kernel is as a vector. Change: how far each step moves the "
+        "kernels, as a share of their length."
     )
     logarithmic = choices.kept(
         st.toggle, "Logarithmic steps", key="film_log", default=True, help="The first steps change most"
@@ -168,13 +185,18 @@ def kernels(run: Run) -> None:
             key=f"film_order_{run.id}", alt="Compactness, smoothness, colourfulness, size and change over time",
         )  # fmt: skip
     components.save_figure("chart_order", "order out of noise", f"{run.id}-order")
-    exports.show_table(film_numbers.order_table(summaries, moved, screen), "film_numbers", f"{run.id}-film", most=10)
+    show_numbers(film_numbers.order_table(summaries, moved, screen), "film_numbers", f"{run.id}-film", most=10)
 
 
 def _say_missing(missing: Sequence[film.LeftOut]) -> None:
-    if missing:
-        with st.expander(f"{len(missing)} moment{'s' * (len(missing) != 1)} cannot be shown"):
-            st.markdown("\n".join(f"* {literal(one.reason)}" for one in missing[:50]))
+    """Which moments are damaged, open to be read where they are few."""
+    if not missing:
+        return
+    head = f"{len(missing)} moment{'s' * (len(missing) != 1)} cannot be shown"
+    with st.expander(head, icon=":material/warning:", expanded=len(missing) <= _FEW_MISSING):
+        st.markdown("\n".join(f"* step {one.step:,}: {literal(one.reason)}" for one in missing[:50]))
+        if len(missing) > 50:
+            st.markdown(f"and {len(missing) - 50} more.")
 
 
 _MOVING: tuple[tuple[str, Literal["gif", "webp"], str], ...] = (
@@ -228,7 +250,8 @@ def lrn(run: Run) -> None:
     if not norms:
         st.info(f"{network.name} has no local response normalisation.")
         return
-    summaries = _all_summaries(run, network)
+    if not (summaries := _readable(run, chosen, network)):
+        return
     palette = components.palette()
     seen = str(run.directory.path), _version(run, chosen), len(chosen), repr(palette)
     logarithmic = choices.kept(
@@ -244,8 +267,8 @@ def lrn(run: Run) -> None:
             alt="Share of activity that each LRN suppresses over the training",
         )  # fmt: skip
     st.caption(
-        "How much of the activity LRN takes away beyond the constant that scales all values alike. It grows with the "
-        "activations: small ones leave the sum of squares small beside k."
+        "How much of the activity LRN takes away, beyond the constant factor k to the power −β that all values have "
+        "alike. It grows with the activations: while they are small, the sum of their squares is nothing beside k."
     )
     components.save_figure("chart_lrn", "suppressed share over time", f"{run.id}-lrn")
     norm = str(
@@ -264,8 +287,12 @@ def lrn(run: Run) -> None:
             key=f"film_channels_{norm}_{run.id}",
             alt=f"Suppressed share of every channel of {norm} over the training",
         )  # fmt: skip
+    st.caption(
+        f"A row for each channel of {norm}, a column for each moment: the brighter, the more its neighbours suppress "
+        "it." + (" The dotted line parts the towers." if towers > 1 else "")
+    )
     components.save_figure("chart_lrn_channels", f"{norm} channel by channel", f"{run.id}-{norm}-channels")
-    exports.show_table(film_numbers.suppression_table(summaries), "film_suppressed", f"{run.id}-suppressed", most=10)
+    show_numbers(film_numbers.suppression_table(summaries), "film_suppressed", f"{run.id}-suppressed", most=10)
     st.header("The probe picture before and after", divider="gray")
     step = _moment(chosen)
     moment = film.read(run.directory.probe_path(step))
@@ -278,8 +305,8 @@ def lrn(run: Run) -> None:
         )
         components.drawing(svg, key="film_before_after", least=520)
     st.caption(
-        f"The maps of {norm} that answer most to the probe picture at step {step:,}: before it, and behind it divided "
-        "by k to the power −β, so that what is darker was suppressed."
+        f"The channels of {norm} that answer most to the probe picture at step {step:,}: before LRN, and behind it "
+        "divided by k to the power −β, so that a map that is darker there was suppressed by its neighbours."
     )
     components.save_figure("maps_lrn", f"{norm} before and after", f"{run.id}-{norm}-{step}")
 
@@ -309,7 +336,8 @@ def probe(run: Run) -> None:
     if (found := begun(run)) is None:
         return
     network, chosen = found
-    summaries = _all_summaries(run, network)
+    if not (summaries := _readable(run, chosen, network)):
+        return
     names = [readable(name) for name in run.classes]
     top = st.container(horizontal=True, gap="medium")
     with top.container(key="detail_probe", width=220):
@@ -321,7 +349,7 @@ def probe(run: Run) -> None:
                 caption="The probe picture" + (f": {truth}" if truth else ""),
             )  # fmt: skip
         else:
-            st.caption("The probe picture is gone.")
+            st.caption("The file of the probe picture is gone.")
     with top.container(key="wide_probe"):
         followed = film_numbers.contenders(summaries, _LIKELIEST)
         if not followed or len(names) != (network.classes or 0):
@@ -339,9 +367,12 @@ def probe(run: Run) -> None:
                     key=f"film_probe_{run.id}", alt="What the network takes the probe picture for, over the training",
                 )  # fmt: skip
             components.save_figure("chart_probe", "answers to the probe picture", f"{run.id}-probe")
-    st.caption("It is never trained on: the first validation picture that could be read.")
+    st.caption(
+        "The network is never trained on the probe picture: it is the first validation picture that could be read. "
+        "Each line is the probability that it gives one class."
+    )
     if followed and len(names) == (network.classes or 0):
-        exports.show_table(
+        show_numbers(
             film_numbers.probability_table(summaries, followed, names), "film_answers", f"{run.id}-answers", most=8
         )
     st.header("Its maps", divider="gray")

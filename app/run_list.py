@@ -48,7 +48,7 @@ def _rows(archived: bool, *, alive: bool) -> None:
         "Progress": [_share(run) for run in runs],
         "Network": [run.config.network if run.config else "" for run in runs],
         "Data": [_data(run) for run in runs],
-        "Best top-1": [_best(run) for run in runs],
+        "Best top-1": [running.best_top1(run) for run in runs],
         "Images/s": [run.number("images_per_second") if run.condition == "running" else None for run in runs],
         "Began": [_began(run) for run in runs],
         "Note": [run.about.note.partition("\n")[0] for run in runs],
@@ -89,12 +89,6 @@ def _data(run: Run) -> str:
     return str(name or (Path(run.config.data).name if run.config else ""))
 
 
-def _best(run: Run) -> float | None:
-    best = run.status.get("best")
-    top1 = best.get("top1") if isinstance(best, dict) else None
-    return top1 if isinstance(top1, int | float) else None
-
-
 def _began(run: Run) -> str | None:
     """When, by this machine's clock; written so that sorting by it is sorting by time."""
     created = run.record.get("created")
@@ -110,7 +104,7 @@ def _as_table(runs: Sequence[Run]) -> Table:
     rows = tuple(
         (
             run.id, run.about.name, run.condition, run.config.network if run.config else None, _data(run),
-            run.number("step"), run.number("steps"), _best(run),
+            run.number("step"), run.number("steps"), running.best_top1(run),
             _began(run), run.about.note,
         )
         for run in runs
@@ -143,7 +137,7 @@ def _import() -> None:
         st.error(literal(str(error)), icon=":material/error:")
     else:
         assert found is not None
-        st.session_state.imported = f"{found.name} is here. {portable.origin(found)}"
+        st.session_state.imported = f"{found.name} is here. {running.page_words(portable.origin(found))}"
         choices.go_to("run", found.name)
         st.rerun()
     finally:

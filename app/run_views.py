@@ -14,10 +14,13 @@ import streamlit as st
 
 from alexnet import launch
 from alexnet.config import TrainConfig, option
-from alexnet.plan import size_text, sources, time_text
+from alexnet.data.imagenet import readable
+from alexnet.plan import sources, time_text
+from alexnet.runs import RunError
 from analysis import learning
 from analysis.costs import cost_table
 from analysis.formats import Column, Table, number_text, percent
+from analysis.history import which_lines
 from analysis.learning_tables import classes_table, layers_table, validations_table
 from app import choices, components, exports, running
 from app.figures import training
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from alexnet.spec import Network
     from analysis.curves import Curves
+    from analysis.formats import Value
     from analysis.learning import Axis
     from app.running import Run
 
@@ -38,41 +42,8 @@ AXES: dict[str, Axis] = {"Step": "step", "Epoch": "epoch", "Hours": "time"}
 SMOOTHING = ("Off", "Light", "Medium", "Strong")
 _HALF_LIVES = (0.0, 1 / 400, 1 / 100, 1 / 25)  # of the steps so far
 _LOG_BYTES = 200_000
-
-
-# --- in short --------------------------------------------------------------------------------------------------------
-
-
-def figures_in_short(run: Run) -> None:
-    """The numbers that are asked for first, while it lives and after."""
-    found = running.curves(run)
-    train, top = found.train, learning.best(found)
-    if not len(train.step) and top is None:
-        return
-    with st.container(horizontal=True, gap="medium", key="in_short"):
-        if len(train.step):
-            st.metric("Loss", f"{train.loss[-1]:.3f}", help="Of the latest record, cross-entropy in nats", width=150)
-        if top is not None:
-            epoch = "" if top.epoch is None else f" (epoch {top.epoch + 1})"
-            st.metric(f"Best top-1{epoch}", percent(top.top1), help=f"At step {top.step:,}", width=190)
-        if len(found.val.step):
-            st.metric("Latest top-1", percent(float(found.val.top1[-1])), width=150)
-        speed = learning.speed(found)
-        if run.condition == "running" and speed is not None:
-            st.metric("Images/s", f"{speed:,.0f}", help=_limit_sentence(run, found), width=150)
-            waited = learning.waited_share(found)
-            if waited is not None:
-                st.metric(
-                    "Waiting for pictures", percent(waited), width=190,
-                    help="Share of the last minute in which the network had nothing to do. Above a tenth, a pack "
-                    "(python -m alexnet pack) or more reading processes (--workers) make the training faster.",
-                )  # fmt: skip
-        memory = run.number("memory")
-        if run.alive and memory:
-            st.metric("Memory", size_text(int(memory)), help="What the process holds on its device", width=150)
-        left = run.number("seconds_left")
-        if run.condition == "running" and left is not None:
-            st.metric("Time left", time_text(left), width=150)
+_RECIPE_WIDTHS = {"option": 160, "value": 150, "source": 150, "about": 600}
+_ERRORS = "errors.txt: what the process said when something went wrong"
 
 
 def _limit(run: Run) -> float | None:
@@ -108,11 +79,11 @@ def _limit_sentence(run: Run, found: Curves) -> str:
 # --- curves ----------------------------------------------------------------------------------------------------------
 
 
-def _how(run: Run, found: Curves, *, log: bool = True) -> View:
-    """The controls above the charts, and what they say."""
+def _how(run: Run, found: Curves, *, log: bool = True, smooth: bool = True) -> View:
+    """The controls above the charts, and what they say; `log` and `smooth` where the charts know these."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = chart_controls(
-            "curves", found.step, log=log,
+            "curves", found.step, log=log, smooth=smooth,
             smoothing="Only the line is smoothed (exponential moving average). The band behind it always reaches from "
             "the least to the greatest raw value: no extreme is hidden.",
         )  # fmt: skip
@@ -121,18 +92,22 @@ def _how(run: Run, found: Curves, *, log: bool = True) -> View:
     return dataclasses.replace(view, span=span, steps_per_epoch=float(per_epoch) if per_epoch else None)
 
 
-def chart_controls(page: str, steps: int, *, log: bool, smoothing: str) -> View:
+def chart_controls(page: str, steps: int, *, log: bool, smoothing: str, smooth: bool = True) -> View:
     """Axis, smoothing and scale of charts over so many steps; `page` tells one page's choices from another's."""
     axis = choices.kept(
         st.segmented_control, "Along", list(AXES), key=f"{page}_axis", default="Step", required=True
     )  # fmt: skip
-    smooth = choices.kept(
-        st.select_slider, "Smoothing", SMOOTHING, key=f"{page}_smoothing", default="Medium", width=220, help=smoothing
-    )
+    half_life = 0.0
+    if smooth:
+        chosen = choices.kept(
+            st.select_slider, "Smoothing", SMOOTHING, key=f"{page}_smoothing", default="Medium", width=220,
+            help=smoothing,
+        )  # fmt: skip
+        half_life = _HALF_LIVES[SMOOTHING.index(chosen)] * max(steps, 1)
     logarithmic = log and choices.kept(
         st.toggle, "Logarithmic loss", key=f"{page}_log", default=True, help="Equal ratios look equal"
     )
-    return View(AXES[axis], _HALF_LIVES[SMOOTHING.index(smooth)] * max(steps, 1), bool(logarithmic))
+    return View(AXES[axis], half_life, bool(logarithmic))
 
 
 def _span(found: Curves) -> tuple[float, float] | None:
@@ -149,9 +124,20 @@ def _span(found: Curves) -> tuple[float, float] | None:
     return found.step * low / 100, found.step * high / 100
 
 
+def _say_damage(found: Curves) -> None:
+    """That lines of metrics.jsonl are damaged, and which, before what is drawn of the others."""
+    if found.damaged:
+        st.warning(
+            f"{found.damaged:,} line{'s' * (found.damaged != 1)} of metrics.jsonl could not be read and "
+            f"{'are' if found.damaged != 1 else 'is'} left out; everything else is shown. {which_lines(found)}",
+            icon=":material/warning:",
+        )
+
+
 def curves(run: Run) -> None:
     """Loss and accuracy."""
     found = running.curves(run)
+    _say_damage(found)
     if not found.step:
         st.info("No step is recorded yet: curves begin with the first.")
         return
@@ -160,20 +146,16 @@ def curves(run: Run) -> None:
     _chart(run, "loss", training.loss_figure(found, palette, view, classes=classes), "Loss over the training")
     st.caption(
         "Training and validation should fall together. Where validation rises while training falls, the network learns "
-        "its pictures by heart."
+        "its training pictures by heart (it overfits)."
     )
     _chart(
         run, "accuracy", training.accuracy_figure(found, palette, view, classes=classes), "Accuracy over the training"
     )
     st.caption(
-        "The star is the best validation, of which checkpoints/best.pt is. In training, accuracy is measured with "
-        "dropout and on altered pictures, so validation may stand above it."
+        "The star is the best validation. The checkpoint best holds the weights of that step; of a branch, those of "
+        "its own best. In training, accuracy is measured with dropout and on altered pictures, so validation may stand "
+        "above it."
     )
-    if found.damaged:
-        st.caption(
-            f"{found.damaged} line{'s' * (found.damaged != 1)} of metrics.jsonl could not be read and "
-            f"{'are' if found.damaged != 1 else 'is'} left out; everything else is shown."
-        )
     _unreadable(found)
     _raw(run)
 
@@ -181,6 +163,7 @@ def curves(run: Run) -> None:
 def rate_and_speed(run: Run) -> None:
     """Learning rate and images a second."""
     found = running.curves(run)
+    _say_damage(found)
     if not found.step:
         st.info("No step is recorded yet: curves begin with the first.")
         return
@@ -188,9 +171,12 @@ def rate_and_speed(run: Run) -> None:
     _chart(
         run, "speed", training.speed_figure(found, palette, view, limit=_limit_in_sight(run, found)), "Images a second"
     )
-    st.caption("Dips are validations, checkpoints and other programs. " + _limit_sentence(run, found))
+    st.caption(
+        "Only training steps are timed, not validations and checkpoints. Dips are waits for pictures and for other "
+        "programs. " + _limit_sentence(run, found)
+    )
     _chart(run, "rate", training.rate_figure(found, palette, view), "Learning rate")
-    st.caption("How far a step follows the gradient.")
+    st.caption("What the gradient is multiplied by to make a step.")
     _pauses(found)
 
 
@@ -210,8 +196,8 @@ def _pauses(found: Curves) -> None:
     if gaps := learning.pauses(found):
         total = 3_600 * sum(gap.hours for gap in gaps)
         st.caption(
-            f"It paused {len(gaps)} time{'s' * (len(gaps) != 1)}, {time_text(total)} in all; along hours, pauses are "
-            "left out."
+            f"It stood still {len(gaps)} time{'s' * (len(gaps) != 1)}, {time_text(total)} in all: it was stopped and "
+            "resumed, or the machine was asleep or busy. The axis of hours leaves this out."
         )
 
 
@@ -238,20 +224,25 @@ def _raw(run: Run) -> None:
 def validations(run: Run) -> None:
     """Accuracy class by class, validation by validation."""
     found = running.curves(run)
+    _say_damage(found)
     if not len(found.val.step):
         st.info("Classes are told apart at the first validation.")
         return
-    view = dataclasses.replace(_how(run, found, log=False), log=False)
+    view, names = _how(run, found, log=False, smooth=False), [readable(name) for name in run.classes]
     with st.container(key="chart_classes"):
         components.live_chart(
-            training.classes_figure(found, components.palette(), view, names=run.classes),
+            training.classes_figure(found, components.palette(), view, names=names),
             key=f"curve_classes_{run.id}",
             alt="Share of right answers of each class at each validation",
         )  # fmt: skip
-    st.caption("A row that stays dark is a class that the network takes for others: evaluate says for which.")
+    st.caption(
+        "A row that stays dark is a class that the network mistakes for others; the command at the end of this view "
+        "says for which."
+    )
     components.save_figure("chart_classes", "accuracy by class", f"{run.id}-classes")
     exports.show_table(validations_table(found), "validations", f"{run.id}-validations", most=12)
-    exports.show_table(classes_table(found, run.classes), "by_class", f"{run.id}-classes", most=20)
+    exports.show_table(classes_table(found, names), "by_class", f"{run.id}-classes", most=20)
+    st.caption("Which classes are taken for which, and the mistakes that the network is surest of:")
     st.code(
         f"python -m alexnet evaluate {run.directory.path} {run.config.data if run.config else 'DATA'}",
         language="bash", wrap_lines=True,
@@ -265,6 +256,7 @@ PARTS: dict[str, training.Part] = {"Weights": "weight", "Biases": "bias"}
 def layers(run: Run) -> None:
     """Norms of gradients and weights, layer by layer."""
     found = running.curves(run)
+    _say_damage(found)
     if not found.weights:
         every = run.config.layers_every if run.config else 0
         st.info(
@@ -273,7 +265,7 @@ def layers(run: Run) -> None:
             else "This run does not measure its layers: --layers-every is 0."
         )
         return
-    view = _how(run, found, log=False)
+    view = _how(run, found, log=False, smooth=False)
     with st.container(horizontal=True):
         measure = choices.kept(
             st.segmented_control, "Measure", list(MEASURES), key="layers_measure", default="Gradients", required=True
@@ -291,13 +283,45 @@ def layers(run: Run) -> None:
     st.caption(
         {
             "Gradients": "Gradients that vanish layer by layer towards the input stop the first layers from learning; "
-            "gradients that grow without end come before a loss that is no number.",
+            "where they grow without end, the loss soon is no number (NaN).",
             "Weights": "Weight decay pulls the norms down, learning pushes them up; they level out.",
-            "Relative update": "How much one step changes a layer, without momentum: about a thousandth is usual.",
+            "Relative update": "How far one step moves a layer, as a share of the layer's size and without momentum: "
+            "about 1/1000 is usual.",
         }[measure]
     )
     components.save_figure("chart_layers", f"{measure.lower()} by layer", f"{run.id}-layers")
-    exports.show_table(layers_table(found), "by_layer", f"{run.id}-layers", most=20)
+    show_numbers(layers_table(found), "by_layer", f"{run.id}-layers", most=20)
+    st.caption(
+        "‖w‖ and ‖g‖ are the lengths (Euclidean norms) of a layer's weights and of their gradient, ε is the learning "
+        "rate; ε·‖g‖ / ‖w‖ is the relative update."
+    )
+
+
+def show_numbers(table: Table, key: str, name: str, *, most: int) -> None:
+    """`exports.show_table` for numbers of any size: each with four digits, so that a share of 0.0004 is 0.04 %, not 0.
+
+    The data frame's own formats have two or three decimals, whatever the number's size.
+    """
+    records: dict[str, list[Value]] = {}
+    config: dict[str, Any] = {}
+    for at, column in enumerate(table.columns):
+        values = [row[at] for row in table.rows]
+        if any(isinstance(value, str) for value in values):
+            config[column.key] = st.column_config.TextColumn(column.heading)
+        elif all(isinstance(value, int | None) for value in values):
+            config[column.key] = st.column_config.NumberColumn(column.heading, format="localized")
+        else:
+            config[column.key] = st.column_config.NumberColumn(
+                column.heading, format="%.4g %%" if column.percent else "%.4g"
+            )
+            if column.percent:
+                values = [100 * value if isinstance(value, int | float) else value for value in values]
+        records[column.key] = values
+    st.dataframe(
+        records, key=key, hide_index=True, row_height=29, height=(min(len(table.rows), most) + 1) * 29 + 8,
+        column_config=config, alt=table.title, placeholder="",
+    )  # fmt: skip
+    exports.save_table(table, name, f"save_{key}")
 
 
 # --- recipe and log --------------------------------------------------------------------------------------------------
@@ -306,22 +330,19 @@ def layers(run: Run) -> None:
 def recipe(run: Run) -> None:
     """The recipe with each value's source, the machine, and what the process said."""
     if run.config is not None:
-        exports.show_table(_recipe_table(run.config), "recipe", f"{run.id}-recipe", widths={"about": 600})
-        st.caption("The command that asks for the same:")
+        exports.show_table(_recipe_table(run.config), "recipe", f"{run.id}-recipe", widths=_RECIPE_WIDTHS)
+        st.caption("The command that trains a network from new weights with the same values:")
         st.code(
             "python -m alexnet train " + " ".join(map(_quoted, launch.command(launch.Request(run.config.as_json())))),
             language="bash", wrap_lines=True,
         )  # fmt: skip
-    elif (asked := launch.request(run.directory)) is not None:
-        st.markdown(f"It was to go on from {literal(str(asked.origin))} with these values changed:")
-        st.json(asked.values)
     if branch := run.record.get("branch"):
         st.markdown(_branch_sentence(branch))
     if isinstance(machine := run.record.get("machine"), dict):
         st.header("Machine", divider="gray")
         st.markdown("\n".join(f"* **{literal(str(what))}**: {literal(str(which))}" for what, which in machine.items()))
     st.header("Log", divider="gray")
-    for path, words in ((run.directory.log_path, "log.txt"), (run.directory.errors_path, "errors.txt, the process's")):
+    for path, words in ((run.directory.log_path, "log.txt"), (run.directory.errors_path, _ERRORS)):
         if text := _tail(path):
             st.caption(words)
             st.code(text, language=None, height=280 if path == run.directory.log_path else 120)
@@ -370,9 +391,19 @@ def _branch_sentence(branch: Any) -> str:
     )
     kept = "with momentum and step" if branch.get("mode") == "continue" else "with its weights alone, from step 0"
     return literal(
-        f"It goes on from the checkpoint {branch.get('checkpoint')} of {branch.get('run')} at step "
+        f"It goes on from the checkpoint “{branch.get('checkpoint')}” of {_called(branch.get('run'))} at step "
         f"{branch.get('step')}, {kept}; changed: {words or 'nothing'}."
     )
+
+
+def _called(folder: object) -> str:
+    """What people call the run in this folder; the folder's name where it is gone."""
+    if not isinstance(folder, str):
+        return "no run here"
+    try:
+        return running.look(folder).name if folder in running.names() else folder
+    except RunError:
+        return folder
 
 
 def _tail(path: Any) -> str:

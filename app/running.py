@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
+import re
 import shutil
 import socket
 import sys
 import time
+import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,9 +25,11 @@ import streamlit as st
 from alexnet import launch
 from alexnet.about import About, about
 from alexnet.config import ConfigError, TrainConfig
+from alexnet.course import all_steps
 from alexnet.errors import UserError
 from alexnet.plan import size_text, time_text
-from alexnet.runs import RUNS, RunDirectory, RunError
+from alexnet.runs import RUNS, RunDirectory, RunError, explained
+from analysis import learning
 from analysis.history import History
 
 if TYPE_CHECKING:
@@ -67,7 +72,8 @@ class Run:
     """A run as its folder says it is now.
 
     `record` is what config.json holds, empty before the run has begun; `config` the recipe in it, or what was asked
-    for; `trouble` says why there is none.
+    for; `trouble` says why there is none.  Where status.json cannot be read, `damage` says why, and `status` is as much
+    of it as the metrics tell.
     """
 
     directory: RunDirectory
@@ -77,6 +83,7 @@ class Run:
     record: dict[str, Any]
     config: TrainConfig | None
     trouble: str
+    damage: str = ""
 
     @property
     def id(self) -> str:
@@ -105,11 +112,7 @@ class Run:
     @property
     def steps_per_epoch(self) -> int | None:
         """Whole batches in a pass over the training pictures."""
-        data = self.record.get("data")
-        pictures = data.get("train") if isinstance(data, dict) else None
-        if self.config is None or not isinstance(pictures, int):
-            return None
-        return max(1, pictures // self.config.batch)
+        return _steps_per_epoch(self.record, self.config)
 
     def network(self) -> Network | None:
         """The network that it trains, with its classes."""
@@ -149,10 +152,37 @@ def look(name: str) -> Run:
     except (RunError, ConfigError, TypeError) as error:
         if not directory.path.is_dir():
             raise RunError(f"there is no run {name} here any more") from None
-        trouble = str(error)
-    return Run(
-        directory, about(directory.path), directory.condition(), directory.status(), record, config, trouble
-    )  # fmt: skip
+        path = str(directory.config_path)
+        trouble = str(error) if path in str(error) else f"{path}: {error}"
+    status, damage = directory.status(), directory.status_trouble()
+    if directory.config_path.is_file() and (damage or not {"step", "steps"} <= status.keys()):
+        status = _from_metrics(directory, record, config) | ({} if damage else status)
+    return Run(directory, about(directory.path), directory.condition(), status, record, config, trouble, damage)
+
+
+def _from_metrics(directory: RunDirectory, record: dict[str, Any], config: TrainConfig | None) -> dict[str, Any]:
+    """How far a run is, as status.json would say it."""
+    try:
+        found = _history(str(directory.metrics_path.resolve())).update()
+    except OSError:
+        return {}
+    status: dict[str, Any] = {"step": found.step}
+    if config is not None and (per_epoch := _steps_per_epoch(record, config)) is not None:
+        status |= {"steps": all_steps(config, per_epoch), "epochs": config.epochs}
+    if (top := learning.best(found)) is not None:
+        status["best"] = {"step": top.step, "top1": top.top1}
+    return status
+
+
+def _steps_per_epoch(record: dict[str, Any], config: TrainConfig | None) -> int | None:
+    data = record.get("data")
+    pictures = data.get("train") if isinstance(data, dict) else None
+    return max(1, pictures // config.batch) if config is not None and isinstance(pictures, int) else None
+
+
+def called(folder: str) -> str:
+    """What people call the run in this folder."""
+    return about(RUNS / folder).name or folder
 
 
 def labels(folders: Sequence[str]) -> dict[str, str]:
@@ -194,6 +224,69 @@ def curves(run: Run) -> Curves:
     return _history(str(run.directory.metrics_path.resolve())).update()
 
 
+def best_top1(run: Run) -> float | None:
+    """The best validation's share of right answers; what a branch took over of another run's history counts as its own.
+
+    It goes on from there with the same weights and momentum, and its curves show these validations too.
+    """
+    best, branch = run.status.get("best"), run.record.get("branch")
+    own = best.get("top1") if isinstance(best, dict) else None
+    found = [own] if isinstance(own, int | float) and math.isfinite(own) else []
+    if isinstance(branch, dict) and branch.get("mode") == "continue" and isinstance(branch.get("step"), int):
+        with contextlib.suppress(OSError):
+            path = run.directory.metrics_path
+            found += _taken_over(str(path.resolve()), path.stat().st_ino, branch["step"])
+    return max(found, default=None)
+
+
+@lru_cache(maxsize=1024)
+def _taken_over(path: str, _inode: int, step: int) -> tuple[float, ...]:
+    """The best top-1 up to a step, if there is one; these records stay as they are while the run adds to its file."""
+    val = History(path).update().val
+    top1 = [float(value) for at, value in zip(val.step, val.top1, strict=True) if at <= step and math.isfinite(value)]
+    return (max(top1),) if top1 else ()
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def checkpoint_label(run: Run, name: str) -> str:
+    """A checkpoint in a list: its name, and its step where that is known without reading it."""
+    kind, _, digits = name.partition("-")
+    if kind == "step":
+        return f"step {int(digits):,}"
+    best, branch = run.status.get("best"), run.record.get("branch")
+    step: object = None
+    if name == "last" and not run.damage:
+        step = run.number("saved") or (run.number("step") if run.condition in {"stopped", "finished"} else None)
+    elif name == "best" and not run.damage and isinstance(best, dict):
+        step = best.get("step")
+    elif name == "start" and isinstance(branch, dict):
+        step = branch.get("step")
+    return f"{name} · step {step:,.0f}" if isinstance(step, int | float) and math.isfinite(step) else name
+
+
+def last_trouble(run: Run) -> str:
+    """Why this run cannot go on from its last checkpoint, as far as that shows without reading all of it."""
+    last = run.directory.last
+    if run.alive or not run.begun:
+        return ""
+    try:
+        if not last.is_file():
+            behind = run.directory.metrics_path.is_file() and run.directory.metrics_path.stat().st_size > 0
+            lost = run.directory.best.is_file() or (behind and not run.directory.start.is_file())
+            return f"{last} is gone" if lost else ""
+        if not zipfile.is_zipfile(last):
+            return f"{last} is damaged or cut off"
+        said, beat = str(run.status.get("message")), run.number("heartbeat")
+        refused = run.condition == "failed" and "checkpoints/last.pt" in said and not said.startswith("cannot ")
+        if refused and (beat is None or last.stat().st_mtime < beat):  # and nobody has replaced it since
+            return f"{last} cannot be used"
+    except OSError as error:
+        return f"{last} cannot be read: {explained(error)}"
+    return ""
+
+
 def others_alive(name: str = "") -> list[str]:
     """The runs that train or wait here, beside this one."""
     return [run.name for run in everything(archived=True) if run.alive and run.id != name]
@@ -227,14 +320,35 @@ def _set_aside(_modules: int) -> None:
 
 # --- words -----------------------------------------------------------------------------------------------------------
 
+_ON_THE_PAGE = (
+    (r"; it goes on with --resume .+$", "; it goes on with Resume."),
+    (
+        r"; where these pictures lie here, it goes on with: python -m alexnet train .+$",
+        ": put these pictures there and press Resume, or branch from a checkpoint and say where they are.",
+    ),
+    (r"\bgo on with --resume .+$", "press Resume"),
+    (r"; copy .+ over it to go on from the best validation$", ""),
+    (r": put it back, or copy .+, or start a new run$", ": put it back"),
+)
+
+
+def page_words(message: str) -> str:
+    """A message of the command line in the words of a page, which has a button where the other has an option."""
+    for pattern, words in _ON_THE_PAGE:
+        message = re.sub(pattern, words, message)
+    return message
+
 
 def sentence(run: Run) -> str:
     """What the run does now, and what can be done, for its reader; Markdown-free."""
-    message = str(run.status.get("message") or "")
+    message = page_words(str(run.status.get("message") or ""))
     step = run.number("step")
     match run.condition:
         case "waiting":
-            return f"It {message or 'waits for its turn'}, and begins by itself."
+            ahead = [called(other.path.name) for other in launch.ahead(run.directory, _turn(run))]
+            return (
+                f"It waits for {', '.join(ahead) or 'its turn'}, and {'goes on' if run.begun else 'begins'} by itself."
+            )
         case "starting":
             return "It reads its data and builds the network; the first steps follow in a few seconds."
         case "running":
@@ -247,15 +361,41 @@ def sentence(run: Run) -> str:
                 "checkpoint stays."
             )
         case "gone":
-            return _gone(run, step)
+            return _unknown_end(run) if run.damage else _gone(run, step)
         case "stopped":
             return (message[:1].upper() + message[1:] + "." if message else "It was stopped as asked.") + (
                 " It can go on from there." if run.begun else " It can be started again."
             )
         case "failed":
-            return f"It ended with an error: {message or _last_words(run)}"
+            return f"It ended with an error: {message or _last_words(run)}.{_instead(run, message)}"
         case "finished":
             return "It is finished."
+
+
+def _turn(run: Run) -> float:
+    """When it was put into the queue, in seconds since 1970."""
+    asked = launch.request(run.directory)
+    return run.number("asked") or (asked.asked if asked is not None else time.time())
+
+
+def _instead(run: Run, said: str = "") -> str:
+    """What to do where it cannot go on from its last checkpoint; empty where it can.  `said` may name the reason."""
+    trouble = last_trouble(run)
+    if not trouble:
+        return ""
+    others = [name for name in run.directory.checkpoints() if name != "last"]
+    way = "branch from another checkpoint" if others else "start a new run like it"
+    reason = "" if "last.pt" in said else f" {trouble}."
+    return f"{reason} It cannot be resumed: {way}, or put a whole file there."
+
+
+def _unknown_end(run: Run) -> str:
+    """Of a run without a process whose status.json says nothing."""
+    way = _instead(run) or " Resume it: it goes on from its last checkpoint and writes the file anew."
+    return (
+        f"No process trains it, and what the last one said of its end is lost: {run.damage}. How far it came is taken "
+        f"from metrics.jsonl.{way}"
+    )
 
 
 def _gone(run: Run, step: float | None) -> str:
@@ -267,9 +407,9 @@ def _gone(run: Run, step: float | None) -> str:
     )
     words = _last_words(run)
     at = f" after step {step:,.0f}" if step else ""
-    lost = (
+    lost = _instead(run) or (
         " Resume it: it goes on from its last checkpoint and ends with the same weights as if nothing had happened."
-        if run.directory.checkpoints()
+        if run.begun and run.directory.checkpoints()
         else " It has no checkpoint yet: start it again."
     )
     return f"Its process has ended{at} without a word: {reason}.{f' Its last words: {words}.' if words else ''}{lost}"
@@ -301,6 +441,15 @@ def warnings(run: Run) -> list[str]:
     if room is not None and room < _FULL_BYTES:
         found.append(f"the disk has {size_text(room)} left: make room, or the next checkpoint cannot be written")
     return [text[:1].upper() + text[1:] for text in found]
+
+
+def trouble_sentence(run: Run) -> str:
+    """What it means that the recipe cannot be read."""
+    way = ": branch from one of them to go on" if run.directory.checkpoints() else ""
+    return (
+        f"Its config cannot be used: {run.trouble}. So it cannot be resumed; its curves and its film can be seen, and "
+        f"checkpoints hold the recipe too{way}."
+    )
 
 
 def progress_text(run: Run) -> str:

@@ -64,7 +64,9 @@ def take_over(asked: str) -> None:
     if not isinstance(values, dict):
         raise UserError(f"the recipe of run {name} cannot be read")
     if come_from is not None:
-        _branch(Path(come_from), values)
+        path = Path(come_from)
+        # Where the other run is gone, what was taken of it when this one was asked for.
+        _branch(path if path.is_file() else launch.taken(directory, path) or path, values)
         return
     start_form.fill(values, _base(values))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from dataclasses import dataclass, field
@@ -13,9 +14,9 @@ import streamlit as st
 
 from alexnet.about import About
 from alexnet.config import ANEW, TrainConfig, option
-from alexnet.course import TEST_BATCH, all_steps, steps_between_validations
+from alexnet.course import RATE, TEST_BATCH, all_steps, steps_between_validations, validations_after
 from alexnet.errors import UserError
-from alexnet.plan import disk_needed, kept_checkpoints, memory_needed, rates, room, size_text
+from alexnet.plan import Stalled, disk_needed, kept_checkpoints, memory_needed, rates, room, size_text
 from alexnet.runs import RUNS
 from analysis.formats import Column, Table
 from app import components, exports, queries, start_form
@@ -33,20 +34,30 @@ if TYPE_CHECKING:
 class Outlook:
     """What is known of a training; numbers only where the recipe is whole and its data is open.
 
-    `problems` has sentences by field, "" for those of none; with any, the training cannot start.
+    `problems` has sentences by field, "" for those of none; with any, the training cannot start.  Nor can it while
+    `waiting` names what is still to come.  A branch that goes on has its steps after `start`, of which validations,
+    snapshots and kept checkpoints are counted.
     """
 
     problems: dict[str, str] = field(default_factory=dict)
+    waiting: str = ""
     notes: list[str] = field(default_factory=list)
     per_epoch: int = 0
+    start: int = 0
     steps: int = 0
     validations: int = 0
+    snapshots: int = 0
     kept: int = 0
     rates: Rates | None = None
     memory: MemoryNeeded | None = None
     memory_free: int | None = None
     disk: DiskNeeded | None = None
     disk_free: int | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the training can start."""
+        return not self.problems and not self.waiting
 
     def add(self, sentence: str) -> None:
         """Notes a problem under the option with which the sentence begins."""
@@ -85,6 +96,7 @@ def _origin(path: str, stamp: str) -> Origin:  # noqa: ARG001
         checkpoint.classes,
         training.get("pictures"),
         checkpoint.training is not None,
+        training.get("plateau"),
     )
 
 
@@ -102,23 +114,31 @@ def outlook(form: Form, found: Opened) -> Outlook:
         result.problems["about"] = str(error)
     _place(result)
     _machine(form, found, result)
+    if not form.named:
+        result.waiting = "the path of the data is still to be typed, under Data"
+    elif found.splits is None and not found.trouble:
+        result.waiting = "the data is still being looked through"
     if found.splits is None:
-        result.problems.setdefault("data", "the data is still being looked through")
         return result
-    train = found.splits.train
+    train, stalled = found.splits.train, None
     if form.origin is not None:
-        _branch(form, form.origin, tuple(train.classes), len(train), result)
+        result.start, stalled = _branch(form, form.origin, tuple(train.classes), len(train), result)
     per_epoch = len(train) // form.shown.batch
     if form.config is None or not per_epoch:
         return result
+    from alexnet.probes import schedule  # noqa: PLC0415 - torch, which `_machine` has loaded
+
     config, classes = form.config, len(train.classes)
     result.per_epoch, result.steps = per_epoch, all_steps(config, per_epoch)
     every = steps_between_validations(config, per_epoch)
-    result.validations = math.ceil(result.steps / every)
-    result.kept = kept_checkpoints(config, result.steps, every)
-    result.rates = rates(config, per_epoch)
+    result.validations = validations_after(config, per_epoch, result.start)
+    result.snapshots = sum(not result.start or step > result.start for step in schedule(result.steps, config.probes))
+    before = result.start // every // config.keep_every if config.keep_every else 0
+    result.kept = max(0, kept_checkpoints(config, result.steps, every) - before)
+    result.rates = rates(config, per_epoch, start=result.start, stalled=stalled)
     result.memory = memory_needed(config, classes)
-    result.disk = disk_needed(config, classes, per_epoch)
+    disk = disk_needed(config, classes, per_epoch)  # curves and film are taken along, kept checkpoints are not
+    result.disk = dataclasses.replace(disk, checkpoints=disk.checkpoints - before * disk.checkpoint)
     if result.disk_free is not None and result.disk.total > result.disk_free:
         result.add(
             f"the disk has {size_text(result.disk_free)} free, and this run may need {size_text(result.disk.total)}: "
@@ -165,14 +185,17 @@ def _machine(form: Form, found: Opened, result: Outlook) -> None:
         result.notes.append(note)
 
 
-def _branch(form: Form, come_from: Origin, classes: tuple[str, ...], pictures: int, result: Outlook) -> None:
-    """What a branch must have in common with the run it comes from, and how it goes on."""
+def _branch(
+    form: Form, come_from: Origin, classes: tuple[str, ...], pictures: int, result: Outlook
+) -> tuple[int, Stalled | None]:
+    """What a branch must have in common with the run it comes from; the step it goes on after, and its plateau."""
     if come_from.classes != classes:
         result.problems["data"] = (
             f"{come_from.name} tells {len(come_from.classes)} classes apart, {come_from.classes[0]} first, and this "
             f"data has {len(classes)}, {classes[0]} first: a branch keeps its classes; start a new run for others"
         )
-    anew = sorted(ANEW & form.branch_changes().keys())
+    changed = form.branch_changes().keys()
+    anew = sorted(ANEW & changed)
     other = come_from.pictures not in {None, pictures}
     if anew or other or not come_from.goes_on:
         reason = (
@@ -186,17 +209,28 @@ def _branch(form: Form, come_from: Origin, classes: tuple[str, ...], pictures: i
             f"{reason}, so the branch starts at step 0 with the weights alone: momentum, step and the order of the "
             "pictures would mean something else"
         )
-        return
+        return 0, None
     result.notes.append(
         f"it goes on after step {come_from.step:,} with momentum and the order of the pictures; curves and film of "
         f"{come_from.run} up to there are taken along"
     )
-    per_epoch = pictures // form.shown.batch
-    if per_epoch and come_from.step >= (end := all_steps(form.shown, per_epoch)):
+    config, per_epoch, plateau = form.shown, pictures // form.shown.batch, come_from.plateau or {}
+    keeps = config.schedule == "plateau" and bool(plateau) and changed.isdisjoint(RATE)
+    if per_epoch and come_from.step >= (end := all_steps(config, per_epoch)):
+        name = "epochs" if end == config.epochs * per_epoch else "max_steps"
         result.add(
-            f"{option('epochs')} {form.shown.epochs} ends at step {end:,}, and {come_from.name} is at step "
-            f"{come_from.step:,}: there is nothing left to train; give more epochs"
+            f"{option(name)} {getattr(config, name):,} ends at step {end:,}, and {come_from.name} is at step "
+            f"{come_from.step:,}: there is nothing left to train; give more {option(name)}"
         )
+    elif keeps and plateau["finished"]:
+        result.add(
+            f"{option('drops')} {config.drops} are used up in {come_from.name}, where validation had stalled again: "
+            f"there is nothing left to train; give more {option('drops')}, or another {option('schedule')}"
+        )
+    if not keeps:
+        return come_from.step, None
+    judged = math.isfinite(plateau["best_error"])
+    return come_from.step, Stalled(plateau["rate"], plateau["drops_left"], plateau["stalled_for"] if judged else -1)
 
 
 # --- on the page -----------------------------------------------------------------------------------------------------
@@ -211,30 +245,42 @@ def show(result: Outlook, form: Form) -> None:
             f"**{count} {'things stand' if count > 1 else 'thing stands'} in the way:**\n{lines}",
             icon=":material/error:",
         )
-    else:
+    if result.waiting:
+        st.info(f"{told(result.waiting)}.", icon=":material/hourglass_empty:")
+    if result.ready:
         st.success("Nothing stands in the way.", icon=":material/check:")
     for note in result.notes:
         st.info(f"{told(note)}.", icon=":material/info:")
     if result.rates is None or form.config is None or result.memory is None or result.disk is None:
         st.caption("Length, learning rate, memory and disk are worked out as soon as recipe and data go together.")
         return
-    config = form.config
+    config, left = form.config, max(0, result.steps - result.start)
+    begins = f", from step {result.start + 1:,} to step {result.steps:,}" if result.start else ""
     with st.container(horizontal=True, gap="medium", key="start_length"):
-        st.metric("Steps", f"{result.steps:,}", width=130, help=f"Of {config.batch:,} pictures each")
+        st.metric(
+            "Steps left" if result.start else "Steps", f"{left:,}", width=130,
+            help=f"Of {config.batch:,} pictures each{begins}",
+        )  # fmt: skip
         st.metric("Steps an epoch", f"{result.per_epoch:,}", width=130)
-        st.metric("Epochs", f"{result.steps / result.per_epoch:,.4g}", width=110)
-        st.metric("Validations", f"{result.validations:,}", width=130)
-        st.metric("Snapshots", f"{min(config.probes + 1, result.steps + 1) if config.probes else 0:,}", width=130)
+        st.metric("Epochs left" if result.start else "Epochs", f"{left / result.per_epoch:,.4g}", width=130)
+        st.metric("Validations", f"{result.validations:,}", width=130, help="Looks at pictures it does not learn from")
+        st.metric(
+            "Snapshots", f"{result.snapshots:,}", width=130,
+            help="Of the first kernels and of the maps of one picture, for the film",
+        )  # fmt: skip
     _needs(result, config)
     if len(result.rates.steps):
         title = "The learning rate, as it will be"
+        if result.start:
+            title += f" from step {result.start + 1:,} on"
         steps, shown = np.asarray(result.rates.steps), np.asarray(result.rates.rates)
         with st.container(key="start_schedule"):
             components.chart(
                 schedule_figure(steps, shown, components.palette(), steps_per_epoch=result.per_epoch),
                 key="start_schedule_chart", alt=title,
             )  # fmt: skip
-        st.caption(literal(result.rates.explanation))
+        begins = f"The branch begins with step {result.start + 1:,}. " if result.start else ""
+        st.caption(f"{begins}{literal(result.rates.explanation)}")
         components.save_figure("start_schedule", title, "learning-rate")
 
 
@@ -244,6 +290,7 @@ def _needs(result: Outlook, config: TrainConfig) -> None:
     assert memory is not None
     assert disk is not None
     averages = "both averages of AdamW" if config.optimiser == "adamw" else "momentum"
+    kept = f"{result.kept:,} kept, " if result.kept else ""
     parts = {
         "memory": {
             "weights": memory.weights,
@@ -253,7 +300,7 @@ def _needs(result: Outlook, config: TrainConfig) -> None:
             f"or, if more, those of a validation, {TEST_BATCH} pictures": memory.validation,
         },
         "disk": {
-            f"checkpoints: last, best, {result.kept:,} kept, one being written": disk.checkpoints,
+            f"checkpoints: last, best, {kept}one being written": disk.checkpoints,
             "snapshots for the film": disk.probes,
             "curves": disk.metrics,
             "TensorBoard": disk.events,

@@ -19,6 +19,7 @@ from app.figures.preview import preview_svg
 from app.scans import Scan
 from app.start_form import DATA_KINDS, key, told
 from app.state import literal
+from app.wrong_data import wrong_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +36,8 @@ _PATIENCE_SECONDS = 1.0
 _EXPECTED = {
     "Built in": "4,000 pictures of 10 kinds of pattern, drawn by rule: nothing to download, and a network learns them "
     "in minutes.",
-    "Folder": "train/ and val/, in each a folder for every class; or a folder for every class, of which a share is set "
-    "apart for validation. Pictures may lie at any depth.",
+    "Folder": "A folder that holds train/ and val/ with a folder for every class in each; or one that holds a folder "
+    "for every class, of which a share is set apart for validation. Pictures may lie at any depth in a class.",
     "CIFAR archive": "CIFAR-10 or CIFAR-100 as it is distributed for Python: the .tar.gz file, or the folder unpacked "
     "from it.",
     "Pack": "A folder that `python -m alexnet pack` wrote: pictures already decoded and resized, read at memory speed.",
@@ -110,12 +111,12 @@ def opened(config: TrainConfig) -> Opened:
         try:  # nothing is there, which the library says best, and at once
             return Opened(open_data(config.data, val_fraction=config.val_fraction, seed=config.seed))
         except UserError as error:
-            return Opened(trouble=str(error))
+            return Opened(trouble=wrong_kind(config.data) or str(error))
     scan = _opening(config.data, config.val_fraction, config.seed, stamp)
     if not _settled(scan):
         return Opened(scan=scan)
     if scan.latest is None:
-        return Opened(trouble=scan.trouble or "the data could not be looked through")
+        return Opened(trouble=wrong_kind(config.data) or scan.trouble or "the data could not be looked through")
     return Opened(scan.latest)
 
 
@@ -149,8 +150,8 @@ def choose() -> None:
 
 def show_found(found: Opened, form: Form) -> None:
     """What is there; or why it cannot be used."""
-    if "data" in form.problems:
-        st.error(told(form.problems["data"]), icon=":material/error:")
+    if not form.named:
+        st.info("Type the path: what is found there is shown here.", icon=":material/edit:")
         return
     if found.trouble:
         st.error(told(found.trouble), icon=":material/error:")

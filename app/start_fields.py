@@ -11,10 +11,11 @@ from alexnet.config import KEPT_BY_BRANCHES, option
 from alexnet.errors import UserError
 from alexnet.plan import size_text
 from alexnet.presets import preset_named
-from alexnet.spec import times
+from alexnet.spec import Dropout, times
+from alexnet.zoo import network_from
 from analysis.costs import cost_table
 from app import queries, start_form
-from app.start_form import CHOICES, FIELDS, FIRST, GROUPS, PRESET_NAMES, RECIPE, key, told
+from app.start_form import CHOICES, FIELDS, FIRST, GROUPS, LABELS, PRESET_NAMES, RECIPE, key, told
 from app.state import literal
 
 if TYPE_CHECKING:
@@ -22,26 +23,12 @@ if TYPE_CHECKING:
 
     from app.start_form import Form
 
-LABELS = {
-    "network": "Network", "input": "Input side, pixels", "variant": "Variant", "hidden": "Hidden width",
-    "dropout": "Dropout", "epochs": "Epochs", "batch": "Batch", "seed": "Seed", "val_fraction": "Share for validation",
-    "optimiser": "Optimiser", "learning_rate": "Learning rate", "momentum": "Momentum", "weight_decay": "Weight decay",
-    "schedule": "Schedule", "patience": "Patience, validations", "drops": "Drops", "warmup_epochs": "Warm-up, epochs",
-    "label_smoothing": "Label smoothing", "initialisation": "Initial weights", "side": "Short side, pixels",
-    "mean": "Mean subtracted", "unit_variance": "Unit variance", "random_crop": "Random crops",
-    "mirror": "Reflections", "colour_noise": "Colour noise, σ", "jitter_to": "Scale jitter up to, pixels",
-    "on_unreadable": "Unreadable pictures", "validate_every": "Validate every, epochs",
-    "checkpoint_minutes": "Checkpoint every, minutes", "keep_every": "Keep every, validations",
-    "max_steps": "At most, steps", "probes": "Snapshots for the film", "layers_every": "Measure layers every, steps",
-    "device": "Device", "precision": "Precision", "channels_last": "Channels last", "fused_lrn": "Fused LRN",
-    "fused_optimiser": "Fused optimiser", "compile": "Compile the network", "workers": "Reading processes",
-    "threads": "Threads",
-}  # fmt: skip
 _ABOUT = {
-    "input": "Side of the square input in pixels, or height x width: the part of --network behind @",
+    "input": "Side of the square input in pixels, or height x width",
     "variant": "no-lrn leaves local response normalisation out, no-overlap pools windows side by side, tanh takes "
-    "ReLU's place: the part of --network behind the colon",
+    "ReLU's place",
 }
+_OPTION = {"input": "`--network`, behind @", "variant": "`--network`, behind the colon"}
 _WIDTH = 200  # pixels of a field: five beside each other on a wide page, two on a narrow one
 
 
@@ -60,9 +47,8 @@ def group(name: str) -> tuple[str, ...]:
 
 
 def field(name: str, form: Form, problems: Mapping[str, str], *, width: int = _WIDTH) -> None:
-    """A field, with its option and source below it, or what is wrong."""
-    own = _own(name, form)
-    about = _ABOUT.get(name) or FIELDS[name].metadata["about"]
+    """A field, with its source below it, or what is wrong."""
+    own, about = _own(name, form), _help(name)
     locked = form.origin is not None and _part_of(name) in KEPT_BY_BRANCHES
     with st.container(width=width, gap=None):
         if name in CHOICES or name == "device":
@@ -71,23 +57,41 @@ def field(name: str, form: Form, problems: Mapping[str, str], *, width: int = _W
                 options.append(str(said))  # of an older run, or of another machine: the problems say what is wrong
             st.selectbox(
                 LABELS[name], options, index=None, key=key(name), placeholder=own, disabled=locked,
-                help=_sentence(about), accept_new_options=name == "device",
+                help=about, accept_new_options=name == "device",
             )  # fmt: skip
         else:
-            st.text_input(LABELS[name], key=key(name), placeholder=own, disabled=locked, help=_sentence(about))
+            st.text_input(LABELS[name], key=key(name), placeholder=own, disabled=locked, help=about)
         st.caption(_below(name, form, problems, locked=locked))
 
 
 def _below(name: str, form: Form, problems: Mapping[str, str], *, locked: bool) -> str:
-    """Option and source; what is wrong stands in their place."""
+    """Where the value comes from; what is wrong stands in its place."""
     part = _part_of(name)
     if (problem := problems.get(part)) and (part != "network" or name == _blamed()):
         return f":red[{told(problem)}]"
     if locked:
-        return f"`{option(part)}` · every branch keeps it"
+        return "every branch keeps it"
     mine = start_form.typed(name) if part == "network" else True
     source = form.sources[part] if mine or form.sources[part] != "yours" else "the network’s own"
-    return f"`{option(part)}` · {literal(source)}"
+    return literal(source) + _not_emptied(name, form)
+
+
+def _not_emptied(name: str, form: Form) -> str:
+    """What to type in a branch of a run that has a value where most have none: empty means the run's value there."""
+    if form.origin is None or getattr(form.base, _part_of(name)) is None or start_form.typed(name):
+        return ""
+    match name:
+        case "dropout":
+            network = network_from(form.base.network)
+            own = (layer.probability for _, layer in network.layers if isinstance(layer, Dropout))
+            return f" · the network’s own is {share:g}" if (share := next(own, None)) is not None else ""
+        case "jitter_to":
+            return f" · for no jitter type {form.base.short_side()}"
+        case "max_steps":
+            return " · for no limit type a large number"
+        case "workers" | "threads":
+            return " · every branch has a number here"
+    return ""
 
 
 def _blamed() -> str:
@@ -128,8 +132,9 @@ def _options(name: str) -> Iterable[str]:
     return ("auto", *found, *pairs)
 
 
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+def _help(name: str) -> str:
+    about = _ABOUT.get(name) or FIELDS[name].metadata["about"]
+    return f"{about[:1].upper()}{about[1:]}.  \nOn the command line: {_OPTION.get(name) or f'`{option(name)}`'}."
 
 
 # --- the groups ------------------------------------------------------------------------------------------------------
@@ -183,16 +188,21 @@ def preset() -> None:
 def network(form: Form, problems: Mapping[str, str], classes: int | None) -> None:
     """Network and size, with what an image costs."""
     fields(("network", "input", "variant", "hidden", "dropout"), form, problems)
+    # Of a network that there is not, nothing can be counted; those of the one before would be taken for its own.
+    wrong = not form.problems.keys().isdisjoint({"network", "hidden"})
     described = form.shown.described_network(classes)
     costs = cost_table(described)
-    params, macs = costs.total("params"), costs.total("macs")
+    params, macs, back = costs.total("params"), costs.total("macs"), costs.total("backward_macs")
     with st.container(horizontal=True, gap="medium", key="start_costs"):
-        st.metric("Parameters", f"{params:,}", width=190, help=f"{size_text(4 * params)} in float32")
-        st.metric("MACs for an image", f"{macs:,}", width=190, help="Multiply–accumulates, forward")
-        st.metric(
-            "To train on an image", f"{macs + costs.total('backward_macs'):,}", width=190,
-            help="MACs, forward and backward",
-        )  # fmt: skip
+        for label, count, about in (
+            ("Parameters", params, f"{size_text(4 * params)} in float32"),
+            ("MACs for an image", macs, "Multiply–accumulates, forward"),
+            ("To train on an image", macs + back, "MACs, forward and backward"),
+        ):
+            st.metric(label, "—" if wrong else f"{count:,}", width=190, help=None if wrong else about)
+    if wrong:
+        st.caption("Counted as soon as there is such a network.")
+        return
     guess = "" if classes is not None else ", the network’s own until the data is open"
     shape = times(described.input_shape)
     st.caption(

@@ -45,6 +45,24 @@ _PATHS = {kind: f"path_{number}" for number, kind in enumerate(DATA_KINDS)}
 _WORDS = {True: "yes", False: "no"}
 
 
+LABELS = {
+    "network": "Network", "input": "Input side, pixels", "variant": "Variant", "hidden": "Hidden width",
+    "dropout": "Dropout", "epochs": "Epochs", "batch": "Batch", "seed": "Seed", "val_fraction": "Share for validation",
+    "optimiser": "Optimiser", "learning_rate": "Learning rate", "momentum": "Momentum", "weight_decay": "Weight decay",
+    "schedule": "Schedule", "patience": "Patience, validations", "drops": "Drops", "warmup_epochs": "Warm-up, epochs",
+    "label_smoothing": "Label smoothing", "initialisation": "Initial weights", "side": "Short side, pixels",
+    "mean": "Mean subtracted", "unit_variance": "Unit variance", "random_crop": "Random crops",
+    "mirror": "Reflections", "colour_noise": "Colour noise, σ", "jitter_to": "Scale jitter up to, pixels",
+    "on_unreadable": "Unreadable pictures", "validate_every": "Validate every, epochs",
+    "checkpoint_minutes": "Checkpoint every, minutes", "keep_every": "Keep every, validations",
+    "max_steps": "At most, steps", "probes": "Snapshots for the film", "layers_every": "Measure layers every, steps",
+    "device": "Device", "precision": "Precision", "channels_last": "Channels last", "fused_lrn": "Fused LRN",
+    "fused_optimiser": "Fused optimiser", "compile": "Compile the network", "workers": "Reading processes",
+    "threads": "Threads",
+}  # fmt: skip
+"""What the page calls a field; behind the comma is its unit."""
+
+
 def _literals(name: str) -> tuple[str, ...]:
     """The words that a field knows, where it knows only some."""
     if _TYPES[name] is bool:
@@ -69,7 +87,10 @@ _AT_FIRST: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The checkpoint that a branch starts from: its path, recipe and classes; `pictures` it was trained on."""
+    """The checkpoint that a branch starts from: its path, recipe and classes; `pictures` it was trained on.
+
+    `plateau` is how far its plateau had come, as `alexnet.optim.Plateau` says it.
+    """
 
     path: Path
     run: str
@@ -78,6 +99,7 @@ class Origin:
     classes: tuple[str, ...]
     pictures: int | None
     goes_on: bool
+    plateau: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -89,7 +111,8 @@ class Form:
     """What the fields say.
 
     `base` has what stands where nothing is typed.  `config` is None while there are problems; `shown` then leaves out
-    what is wrong, so that there is always something to show.
+    what is wrong, so that there is always something to show.  `named` is whether any data is named yet: until then
+    there is no config either, and nothing is wrong.
     """
 
     base: TrainConfig
@@ -98,6 +121,7 @@ class Form:
     shown: TrainConfig
     problems: dict[str, str]
     sources: dict[str, str]
+    named: bool = True
 
     def changed(self) -> dict[str, Any]:
         """The values that differ from the base's, without the data."""
@@ -116,9 +140,44 @@ class Form:
 # --- what was typed --------------------------------------------------------------------------------------------------
 
 
+_LIBRARYS = re.compile(
+    r"(?P<command>python -m alexnet [a-z]+(?: --[a-z-]+ \d+)*)"
+    r"|(?<![^\s(])--(?P<option>[a-z][a-z0-9-]*)"
+    r"|(?P<smaller>a network with a smaller input, NAME@SIDE)"
+    r"|(?P<side>after @ comes a side in pixels, like [^ ;]+)"
+    r"|(?P<variant>after : comes [a-z-]+(?:, [a-z-]+)* or [a-z-]+)"
+)
+"""What the library's sentences have for the command line, and the page has other words for."""
+
+
 def told(sentence: str) -> str:
-    """A sentence as Markdown shows it: as it stands, with options as code, whose two hyphens stay two."""
-    return re.sub(r"--[a-z][a-z0-9-]*", r"`\g<0>`", literal(f"{sentence[:1].upper()}{sentence[1:]}"))
+    """A sentence of the library as Markdown shows it: as it stands, with the fields of the page for its options."""
+    pieces, end = [], 0
+    for found in _LIBRARYS.finditer(sentence):
+        pieces += [literal(sentence[end : found.start()]), _on_the_page(found)]
+        end = found.end()
+    text = "".join((*pieces, literal(sentence[end:])))
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+def _on_the_page(found: re.Match[str]) -> str:
+    match found.lastgroup:
+        case "smaller":
+            return f"a smaller {label('input')}"
+        case "side":
+            return f"{label('input')} is a number of pixels like 224, or height x width like 200x300"
+        case "variant":
+            return f"{label('variant')} is one of the list or nothing"
+        case "option":
+            name = found["option"].replace("-", "_")
+            if (name := name if name in LABELS else name.removeprefix("no_")) in LABELS or name == "preset":
+                return label(name)
+    return f"`{found[0]}`"
+
+
+def label(name: str) -> str:
+    """A field as sentences name it, in bold type."""
+    return f"**{LABELS.get(name, name.capitalize()).partition(',')[0]}**"
 
 
 def key(name: str) -> str:
@@ -263,6 +322,9 @@ def read(origin: Origin | None = None) -> Form:
         given["network"] = network
     given["data"] = data()
     config, found = problems(given)
+    if not (named := bool(given["data"])):
+        found.pop("data")
+        given.pop("data")
     shown = config or _without(given, found) or base
     if origin is not None:
         shown = dataclasses.replace(shown, preset=base.preset)
@@ -272,12 +334,17 @@ def read(origin: Origin | None = None) -> Form:
             name: "as in that run" if getattr(shown, name) == getattr(base, name) else "yours" for name in FIELDS
         }
     come_from |= dict.fromkeys(found, "yours")
-    return Form(base, origin, None if config is None else shown, shown, found, come_from)
+    return Form(base, origin, None if config is None else shown, shown, found, come_from, named)
 
 
-def _without(given: dict[str, Any], found: dict[str, str]) -> TrainConfig | None:
-    rest = {name: value for name, value in given.items() if name not in found}
-    return problems({"data": BUILT_IN} | rest)[0]
+def _without(given: dict[str, Any], wrong: Mapping[str, str]) -> TrainConfig | None:
+    """The config of what is right; what is wrong only beside the values that stand in its place is left out, too."""
+    rest = given
+    while True:
+        rest = {name: value for name, value in rest.items() if name not in wrong}
+        config, wrong = problems({"data": BUILT_IN} | rest)
+        if config is not None or wrong.keys().isdisjoint(rest):
+            return config
 
 
 def own_value(name: str, form: Form) -> str:

@@ -174,8 +174,8 @@ def problems(measured: Measurement | None) -> list[str]:
     return list(measured.plan.get("problems", [])) if measured is not None and measured.plan is not None else []
 
 
-def show(form: Form, stamp: str, measured: Measurement | None, *, measurable: bool) -> None:
-    """The button, how far it is, and what was found."""
+def show(form: Form, stamp: str, measured: Measurement | None, *, measurable: bool, begun: int = 0) -> None:
+    """The button, how far it is, and what was found; `begun` steps of a branch are done already."""
     if measured is not None and not measured.done:
         st.fragment(_progress, run_every=0.5)(measured)
         return
@@ -202,7 +202,7 @@ def show(form: Form, stamp: str, measured: Measurement | None, *, measurable: bo
         (st.info if measured.trouble == "cancelled" else st.error)(f"{told(measured.trouble)}.")
         return
     assert measured.plan is not None
-    _result(measured.plan)
+    _result(measured.plan, begun)
 
 
 def _begin(form: Form, stamp: str) -> None:
@@ -238,20 +238,28 @@ def _progress(measured: Measurement) -> None:
         )  # fmt: skip
 
 
-def _result(plan: dict[str, Any]) -> None:
+def seconds_left(plan: dict[str, Any], begun: int) -> float:
+    """From the start of a training that has `begun` of the plan's steps behind it; all in between is spread evenly."""
+    before, whole = plan["speed"]["start_seconds"], plan["speed"]["total_seconds"]
+    share: float = max(0, plan["steps"] - begun) / plan["steps"] if begun else 1.0
+    return float(before + share * (whole - before))
+
+
+def _result(plan: dict[str, Any], begun: int) -> None:
     speed = plan.get("speed")
     if speed:
         with st.container(horizontal=True, gap="medium", key="start_speed"):
+            steps = f"Of the steps from {begun + 1:,} to {plan['steps']:,}: every" if begun else "Every"
             st.metric(
-                "Time in all", time_text(speed["total_seconds"]), width=130,
-                help="Every step, validation, checkpoint and snapshot, with what comes before the first step",
+                "Time in all" if not begun else "Time for the branch", time_text(seconds_left(plan, begun)), width=150,
+                help=f"{steps} step, validation, checkpoint and snapshot, with what comes before the first step",
             )  # fmt: skip
-            st.metric("An epoch", time_text(speed["epoch_seconds"]), width=130)
-            st.metric("Images/s", f"{speed['images_per_second']:,.0f}", width=130)
-            st.metric("Before the first step", time_text(speed["start_seconds"]), width=180)
+            st.metric("An epoch", time_text(speed["epoch_seconds"]), width=100)
+            st.metric("Images/s", f"{speed['images_per_second']:,.0f}", width=100)
+            st.metric("Before the first step", time_text(speed["start_seconds"]), width=170)
             if speed["peak_bytes"] is not None:
                 st.metric(
-                    "Memory measured", size_text(speed["peak_bytes"]), width=160,
+                    "Memory measured", size_text(speed["peak_bytes"]), width=150,
                     help="By which the process grew, or what it took of the GPU at most",
                 )  # fmt: skip
             st.metric("Waiting for pictures", percent(speed["waited_share"]), width=170, help="Share of each step")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _PATIENCE_SECONDS = 10.0
 """A training that was asked to stop and goes on for so long may be ended by force."""
+_MOST_EPOCHS = 100_000
+"""No recipe asks for more."""
 LOOK = {
     "Kernels": "screens/kernels.py",
     "Activations": "screens/activations.py",
@@ -38,9 +40,9 @@ def actions(run: Run) -> None:
         else:
             others = running.others_alive(run.id)
             _starting(run, others)
-            if run.directory.last.is_file():
+            if run.directory.last.is_file() and not running.last_trouble(run):
                 _longer(run, others)
-        if run.directory.checkpoints():
+        if run.begun and run.directory.checkpoints():
             _branch(run)
             _look_inside(run)
         if run.begun:
@@ -51,6 +53,8 @@ def actions(run: Run) -> None:
         _put_away(run)
     if st.session_state.pop("go_to_compare", False):
         st.switch_page("screens/compare_runs.py")
+    if st.session_state.pop("go_to_start", False):
+        st.switch_page("screens/start.py")
     if trouble := st.session_state.pop("steering_trouble", None):
         st.error(literal(trouble), icon=":material/error:")
 
@@ -113,7 +117,10 @@ def _stop_age(run: Run) -> float:
 
 def _starting(run: Run, others: Sequence[str]) -> None:
     """Resume, or start again what never began; beside the others, or when they have ended."""
-    if run.condition == "finished" or run.trouble:
+    if run.trouble or running.last_trouble(run):
+        _other_ways(run)
+        return
+    if run.condition == "finished":
         return
     label, icon = ("Resume", ":material/play_arrow:") if run.begun else ("Start again", ":material/replay:")
     if not others:
@@ -123,7 +130,10 @@ def _starting(run: Run, others: Sequence[str]) -> None:
         )  # fmt: skip
     else:
         with st.popover(label, icon=icon, type="primary"):
-            st.markdown(f"Now trains or waits here: {literal(', '.join(others))}.")
+            st.markdown(
+                f"Now trains or waits here: {literal(', '.join(others))}. Side by side, each is slower, and a run that "
+                "waits will go on waiting until this one has ended, too."
+            )
             for text, waits, key in (
                 ("When the others have ended", True, "resume_later"),
                 ("Now, side by side with them", False, "resume_now"),
@@ -138,9 +148,26 @@ def _starting(run: Run, others: Sequence[str]) -> None:
         )
 
 
+def _other_ways(run: Run) -> None:
+    """Out of a run that cannot go on itself, since its recipe or its last checkpoint cannot be read."""
+    whole = [name for name in run.directory.checkpoints() if name != "last" or not running.last_trouble(run)]
+    if whole:
+        name = next((name for name in ("last", "best") if name in whole), whole[0])
+        st.button(
+            f"Branch from {running.checkpoint_label(run, name)}", icon=":material/fork_right:", key="branch_instead",
+            type="primary", on_click=_to_form, args=(f"branch:{run.id}/{name}",),
+            help="A new run that goes on from there; this one stays as it is.",
+        )  # fmt: skip
+    elif not run.trouble:
+        st.button(
+            "Start a new run like it", icon=":material/replay:", key="start_instead", type="primary",
+            on_click=_to_form, args=(f"like:{run.id}",),
+        )  # fmt: skip
+
+
 def _longer(run: Run, others: Sequence[str]) -> None:
     """A branch from the last checkpoint with more epochs: the old run stays what it was."""
-    if run.config is None:
+    if run.config is None or run.config.epochs >= _MOST_EPOCHS:
         return
     with st.popover("Continue for longer", icon=":material/more_time:"):
         st.markdown(
@@ -148,11 +175,15 @@ def _longer(run: Run, others: Sequence[str]) -> None:
             "as it is. The learning rate is the schedule's for the new length."
         )
         st.number_input(
-            "Epochs in all", run.config.epochs + 1, 100_000, max(run.config.epochs + 1, round(run.config.epochs * 1.5)),
-            key="longer_epochs",
+            "Epochs in all", run.config.epochs + 1, _MOST_EPOCHS,
+            min(_MOST_EPOCHS, max(run.config.epochs + 1, round(run.config.epochs * 1.5))), key="longer_epochs",
         )  # fmt: skip
         if others:
-            st.checkbox("Wait until the others have ended", value=True, key="longer_waits")
+            st.checkbox(
+                "Wait until the others have ended", value=True, key="longer_waits",
+                help="Side by side, each is slower, and a run that waits will go on waiting until this one has ended, "
+                "too.",
+            )  # fmt: skip
         st.button("Continue", type="primary", key="longer_run", on_click=_go_on_longer, args=(run,))
 
 
@@ -177,23 +208,18 @@ def _branch(run: Run) -> None:
             "A new run that goes on from a checkpoint of this one with changed values: the next page asks which."
         )
         names = list(run.directory.checkpoints())
-        st.selectbox("From checkpoint", names, key="branch_from", format_func=_checkpoint_name)
+        st.selectbox(
+            "From checkpoint", names, key="branch_from", format_func=lambda name: running.checkpoint_label(run, name)
+        )
         st.button(
             "Choose values", type="primary", key="branch_run",
             on_click=lambda: _to_form(f"branch:{run.id}/{st.session_state.branch_from}"),
         )  # fmt: skip
-    if st.session_state.pop("go_to_start", False):
-        st.switch_page("screens/start.py")
 
 
 def _to_form(reference: str) -> None:
     st.session_state.start_from = reference
     st.session_state.go_to_start = True
-
-
-def _checkpoint_name(name: str) -> str:
-    kind, _, step = name.partition("-")
-    return f"step {int(step):,}" if kind == "step" else name
 
 
 def _compare(name: str) -> None:
@@ -207,7 +233,9 @@ def _compare(name: str) -> None:
 def _look_inside(run: Run) -> None:
     with st.popover("Look inside", icon=":material/search:"):
         names = run.directory.checkpoints_to_see()
-        picked = st.selectbox("Checkpoint", names, key="look_checkpoint", format_func=_checkpoint_name)
+        picked = st.selectbox(
+            "Checkpoint", names, key="look_checkpoint", format_func=lambda name: running.checkpoint_label(run, name)
+        )
         st.caption("Its file is read beside the training, which does not notice.")
         for label, page in LOOK.items():
             if st.button(label, key=f"look_{label}", width="stretch"):

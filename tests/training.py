@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -64,13 +67,41 @@ def options(**changes: object) -> list[str]:
 
 
 def train(*arguments: object, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "alexnet", "train", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    """`python -m alexnet train` run to its end."""
+    return command("train", *arguments, timeout=timeout, **environment)
+
+
+def command(*arguments: object, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m alexnet` run to its end, in a process that has torch already: to load it takes longer than most runs.
+
+    Tests that send signals, or look at the system's list of processes, start their own.
+    """
+    words = [str(word) for word in arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder, name) for name in ("out", "err")]
+        process = _SERVER.Process(target=_run, args=(words, {**os.environ, **environment}, *outputs))
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(words, timeout)
+        out, err = (path.read_text(encoding="utf-8") for path in outputs)
+        return subprocess.CompletedProcess(words, process.exitcode, out, err)
+
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(
+    ["tests.training", "alexnet.session", "alexnet.evaluate", "alexnet.events", "torch._dynamo"],
+)
+
+
+def _run(words: list[str], environment: dict[str, str], out: Path, err: Path) -> None:
+    """In the new process: what the interpreter would do for ``python -m alexnet``."""
+    for path, stream in ((out, sys.stdout), (err, sys.stderr)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream.fileno())
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    sys.argv = ["python -m alexnet", *words]
+    runpy.run_module("alexnet", run_name="__main__", alter_sys=True)

@@ -42,6 +42,15 @@ class DataError(UserError):
     """The data that the user named cannot be used; one line says what is wrong and what to do."""
 
 
+def is_there(data: str) -> bool:
+    """Whether what the user named still holds something: where a disk was taken out, an empty folder may be left."""
+    path = Path(data)
+    try:
+        return data == BUILT_IN or (any(path.iterdir()) if path.is_dir() else path.exists())
+    except OSError:
+        return False
+
+
 class Source(Protocol):
     """Labelled pictures of one split, by position.
 

@@ -228,16 +228,16 @@ def probability_figure(
     known = [one for one in summaries if one.probabilities is not None and len(one.probabilities) == len(classes)]
     figure = go.Figure()
     at = _time(figure, [one.step for one in known], logarithmic=logarithmic)
-    for index, ink in zip(chosen, _cycled(palette.series, len(chosen)), strict=True):
+    for place, (index, ink) in enumerate(zip(chosen, _cycled(palette.series, len(chosen)), strict=True)):
         own = bool(known) and known[-1].label == index
         figure.add_scatter(
             x=at,
             y=[100 * float(one.probabilities[index]) for one in known if one.probabilities is not None],
             name=f"{classes[index]} (true)" if own else classes[index],
             mode="lines",
-            line={"color": ink, "width": 4 if own else 2},
+            line={"color": ink, "width": 4 if own else 2, "dash": "solid" if place < len(palette.series) else "dot"},
             customdata=[one.step for one in known],
-            hovertemplate="step %{customdata:,}: %{y:.1f} %",
+            hovertemplate="step %{customdata:,}: %{y:.3g} %",
         )
     figure.update_layout(yaxis_title="probability, %", showlegend=True)
     figure.update_yaxes(range=[0, 100.5])

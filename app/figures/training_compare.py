@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Literal, get_args
@@ -46,23 +47,29 @@ def compare_figure(
     view: View = _DEFAULT,
     *,
     steps_per_epoch: Mapping[str, float] | None = None,
+    parted: Mapping[str, int] | None = None,
 ) -> go.Figure:
     """The same measure of several runs, by the names under which they are shown; a star at the best validation of each.
 
     Eight runs differ in colour, and in dashes, too, for those who see colours alike; a ninth repeats the first colour
     with another dash.  What is measured in training is smooth over a faint band with every extreme.  `steps_per_epoch`
-    is each run's; a run that has no place on the axis yet is named and not drawn.
+    is each run's; a run that has no place on the axis yet is named and not drawn.  `parted` are the steps up to which
+    runs have the past of another one that is drawn: their lines begin there.
     """
     smooth = ", smoothed" if view.half_life > 0 and measure not in _OF_VALIDATIONS else ""
     chart = Chart(palette, view, _TITLES[measure] + smooth)
     for number, (name, curves) in enumerate(runs.items()):
-        scene = Scene(curves, replace(view, steps_per_epoch=(steps_per_epoch or {}).get(name)), palette)
+        own = view if name not in (parted or {}) else replace(view, span=((parted or {})[name], math.inf))
+        scene = Scene(curves, replace(own, steps_per_epoch=(steps_per_epoch or {}).get(name)), palette)
         colour = palette.series[number % len(palette.series)]
         dash = DASHES[(number + number // len(palette.series)) % len(DASHES)]
         if scene.axis != view.axis:
             words = {"name": f"{name} (no place on this axis yet)", "line": {"color": colour, "dash": dash}}
             chart.add([{"type": "scatter", "mode": "lines", "x": [None], "y": [None]} | words])
-        elif measure in _OF_VALIDATIONS:
+            continue
+        if own.span is not None:
+            chart.vertical(float(scene.x([int(own.span[0])])[0]), color=colour)
+        if measure in _OF_VALIDATIONS:
             chart.add(_of_validations(scene, measure, name, colour, dash))
         else:
             chart.add(_of_steps(scene, measure, name, colour, dash))

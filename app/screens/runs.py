@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from alexnet import launch
 from alexnet.errors import UserError
 from alexnet.runs import RUNS, RunError, explained
-from app import choices, components, run_film, run_views, running, steering
+from app import choices, components, run_film, run_head, run_views, running, steering
 from app.run_list import show_list
 from app.state import literal
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 ALL = "all"
 VIEWS = {
@@ -27,36 +32,6 @@ VIEWS = {
 SLOWER = {"Kernels": 4, "LRN": 4, "Probe picture": 4, "Recipe and log": 2}
 
 
-def _head(run: running.Run, pace: float | None) -> None:
-    """How far it is, what it says, and what is wrong; looked at again while it lives."""
-    try:
-        now = running.look(run.id)
-    except RunError as error:
-        st.error(literal(str(error)), icon=":material/error:")
-        return
-    if (now.condition, now.begun, running.pace(now)) != (run.condition, run.begun, pace):
-        st.rerun()
-    colour, icon = running.BADGES[now.condition]
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.badge(now.condition, icon=icon, color=colour)  # type: ignore[arg-type]
-        if text := running.progress_text(now):
-            st.markdown(text)
-    step, steps = now.number("step"), now.number("steps")
-    if step is not None and steps and now.condition != "finished":
-        st.progress(min(step / steps, 1.0))
-    words = running.sentence(now)
-    if now.trouble:
-        st.error(literal(f"Its config cannot be used: {now.trouble}"), icon=":material/error:")
-    if words:
-        kind = {"gone": st.error, "failed": st.error, "silent": st.warning}.get(now.condition, st.info)
-        if now.condition != "finished":
-            kind(literal(words))
-    for warning in running.warnings(now):
-        st.warning(literal(warning), icon=":material/visibility:")
-    with contextlib.suppress(OSError):  # the views say what cannot be read
-        run_views.figures_in_short(now)
-
-
 def _one(name: str) -> None:
     try:
         run = running.look(name)
@@ -67,12 +42,15 @@ def _one(name: str) -> None:
     if run.about.note:
         st.markdown(literal(run.about.note).replace("\n", "  \n"))
     every, pace = running.REFRESH_SECONDS if run.alive else None, running.pace(run)
-    st.fragment(_head, run_every=every)(run, pace)
+    st.fragment(run_head.head, run_every=every)(run, pace)
     steering.actions(run)
     if not run.begun:
-        run_views.recipe(run)
+        asked = launch.request(run.directory)
+        if asked is not None and asked.origin is not None:
+            run_head.asked_for(run, asked, Path(asked.origin))
+        else:
+            run_views.recipe(run)
         return
-    components.prepare_live_charts()
     view = choices.pick(
         "View", list(VIEWS), "view_of_run", widget=st.segmented_control, required=True, label_visibility="collapsed"
     )
@@ -90,9 +68,20 @@ def _view(view: str, name: str) -> None:
         st.error(literal(f"{error.filename or name} cannot be read: {explained(error)}"), icon=":material/error:")
 
 
+def _look_for_missing(there: Collection[str]) -> None:
+    """Where the run that is asked for is not there, notes its name for the list, which is shown until one is chosen."""
+    wanted = next(filter(None, map(st.session_state.get, ("pick_run", "kept_pick_run"))), st.query_params.get("run"))
+    if wanted is not None and wanted not in there:
+        st.session_state.run_missing = wanted
+        choices.go_to("run", ALL)
+    elif st.session_state.get("run_missing") in there:  # it is back
+        del st.session_state.run_missing
+
+
 def _page() -> None:
     names = running.names()
     labels = {ALL: "All runs"} | running.labels(names)
+    _look_for_missing(labels)
     with st.sidebar:
         picked = choices.pick("Run", list(labels), "run", default=ALL, format_func=labels.__getitem__)
         st.caption(literal(f"From {RUNS.resolve()}, the latest first"))
@@ -100,10 +89,20 @@ def _page() -> None:
         st.success(literal(f"{gone} is deleted."))
     if notice := st.session_state.pop("imported", None):
         st.success(literal(notice))
+    components.prepare_live_charts()  # on the list too: a run is opened the sooner
     if picked == ALL:
         st.title("Runs")
+        if missing := st.session_state.get("run_missing"):
+            st.warning(
+                literal(
+                    f"There is no run {missing[:100]} in {RUNS.resolve()} (any more): it was deleted or renamed, or "
+                    "the address has a mistake. These are the runs that there are."
+                ),
+                icon=":material/search_off:",
+            )
         show_list()
     else:
+        st.session_state.pop("run_missing", None)
         _one(picked)
     running.spare_the_collector()
 

@@ -39,11 +39,11 @@ def _page() -> None:
     come_from = start_arrival.origin()
     form = start_form.read(come_from)
     start_arrival.write_address(form)
-    found = start_data.opened(form.shown) if "data" not in form.problems else start_data.Opened()
+    found = start_data.opened(form.shown) if form.named else start_data.Opened()
     outlook = start_checks.outlook(form, found)
     stamp = start_arrival.stamp(form)
     measured = start_measure.current(form, stamp)
-    measurable = form.config is not None and not outlook.problems.keys() - {"", "about"}
+    measurable = form.config is not None and not outlook.waiting and not outlook.problems.keys() - {"", "about"}
     for problem in start_measure.problems(measured):
         outlook.add(problem)
 
@@ -63,7 +63,7 @@ def _page() -> None:
     start_fields.machine(form, outlook.problems)
     st.header("Before the start", divider="gray")
     start_checks.show(outlook, form)
-    start_measure.show(form, stamp, measured, measurable=measurable)
+    start_measure.show(form, stamp, measured, measurable=measurable, begun=outlook.start)
     st.header("Start", divider="gray")
     _start(form, outlook)
 
@@ -80,20 +80,22 @@ def _start(form: Form, outlook: Outlook) -> None:
     if problem := outlook.problems.get("about"):
         st.caption(f":red[{told(problem)}]")
     waits = _turn()
-    if not outlook.problems:
+    if outlook.ready:
         _command(form, waits=waits)
     count = len(outlook.problems)
     with st.container(horizontal=True, vertical_alignment="center"):
         clicked = st.button(
             "Start the training" if form.origin is None else "Start the branch", type="primary",
-            icon=":material/play_arrow:", disabled=bool(count), key=f"start_button_{_number()}",
+            icon=":material/play_arrow:", disabled=not outlook.ready, key=f"start_button_{_number()}",
         )  # fmt: skip
         if count:
             st.caption(
                 f"{count} {'problems stand' if count > 1 else 'problem stands'} in the way: see Before the start. "
                 + (told(next(iter(outlook.problems.values()))) if count == 1 else "")
             )
-    if clicked and not count:
+        elif outlook.waiting:
+            st.caption(f"{told(outlook.waiting)}.")
+    if clicked and outlook.ready:
         _launch(form, waits=waits)
     if trouble := st.session_state.pop("start_trouble", None):
         st.error(literal(trouble), icon=":material/error:")
@@ -110,7 +112,10 @@ def _turn() -> bool:
     answer = st.radio(
         f"{'Another training is' if len(others) == 1 else f'{len(others)} other trainings are'} here: {named}", TURNS,
         key=key("waits"),
-        captions=("It begins by itself when its turn comes.", "They share the machine, and each is slower."),
+        captions=(
+            "It begins by itself when its turn comes.",
+            "They share the machine, and each is slower; a run that waits lets this one end first, too.",
+        ),
     )  # fmt: skip
     return answer == TURNS[0]
 

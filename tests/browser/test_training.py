@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
-pytestmark = pytest.mark.xdist_group("browser")  # one browser for all of them
+pytestmark = pytest.mark.xdist_group("browser_training")
 
 SECOND = 1_000
 LONG = 90 * SECOND

@@ -249,8 +249,15 @@ def test_smoothing_axis_and_the_steps_shown_can_be_chosen(show: Open, finished: 
 def test_an_unknown_run_in_the_address_is_said(show: Open, finished: RunDirectory) -> None:
     assert finished.last.is_file()
     app = show(run="nothing")
-    assert "There is no run 'nothing' here" in words(app)
-    assert app.title[0].value == "Runs"
+    for _ in range(2):  # it stays until a run is opened
+        (said,) = app.warning
+        assert f"There is no run nothing in {finished.path.parent.resolve()} (any more)" in said.value.replace("\\", "")
+        assert app.title[0].value == "Runs"
+        healthy(app.run())
+    app.selectbox(key="pick_run").set_value("first")
+    assert not healthy(app.run()).warning
+    app.selectbox(key="pick_run").set_value("all")
+    assert not healthy(app.run()).warning
 
 
 # --- conditions ------------------------------------------------------------------------------------------------------
@@ -269,7 +276,7 @@ ENDED = {"compare_run", "archive_run", "delete_run", "longer_run", "branch_run"}
 @pytest.mark.parametrize(
     ("condition", "state", "locked", "more", "says"),
     [
-        ("waiting", "waiting", True, {"message": "waits for second"}, "It waits for second, and begins by itself."),
+        ("waiting", "waiting", True, {}, "It waits for its turn, and goes on by itself."),
         ("starting", "starting", True, {}, "It reads its data and builds the network"),
         ("starting", "finished", True, {}, "It reads its data and builds the network"),
         ("running", "running", True, {"seconds_left": 90.0}, "step 12 of 24, epoch 3 of 4, about"),
@@ -300,8 +307,9 @@ def test_a_condition_is_told_and_what_can_be_done_is_offered(
         assert {"gone": 1, "failed": 1}.get(condition, 0) == len(app.error)
         if condition == "waiting":
             assert app.button(key="stop_run").label == "Leave the queue"
-        if condition == "running":
-            assert {"Images/s", "Time left"} <= metrics(app).keys()
+            assert "step 12 of 24, epoch 3 of 4" in words(app)
+        if locked:  # before the first record of a minute's work, too, so that nothing moves
+            assert {"Images/s", "Waiting for pictures", "Memory", "Time left"} <= metrics(app).keys()
     finally:
         finished.release()
 
@@ -327,6 +335,7 @@ def test_stop_is_asked_for_once(show: Open, finished: RunDirectory) -> None:
 
 def test_a_training_killed_before_its_first_checkpoint(show: Open, finished: RunDirectory) -> None:
     shutil.rmtree(finished.last.parent)
+    finished.metrics_path.unlink()
     finished.errors_path.write_text("Traceback\nMemoryError: no room for batches\n\n")
     status(finished, "running", pid=1)
     app = show(run="first")
@@ -366,19 +375,23 @@ def test_a_full_disk_is_said(show: Open, finished: RunDirectory, monkeypatch: py
         finished.release()
 
 
-def test_a_run_that_waits_has_no_curves_and_can_leave_the_queue(show: Open, runs: Path) -> None:
+def test_a_run_that_waits_has_no_curves_and_can_leave_the_queue(show: Open, runs: Path, finished: RunDirectory) -> None:
     run = asked_for(runs / "waits", waits=True)
-    status(run, "waiting", message="waits for first")
+    status(run, "waiting", message="waits for first", step=None, steps=None)
     run.lock()
+    write_about(finished.path, name="The first of all")
+    status(finished, "running")
+    finished.lock()
     try:
         app = show(run="waits")
-        assert "It waits for first, and begins by itself." in words(app)
+        assert "It waits for The first of all, and begins by itself." in words(app)
         assert app.button(key="stop_run").label == "Leave the queue"
         assert not {"compare_run", "resume_run", "branch_run", "export_run"} & buttons(app)
         found = table(app, "option", "value")
         assert ("--epochs", "7") in zip(found["option"], found["value"], strict=True)
     finally:
         run.release()
+        finished.release()
 
 
 def asked_for(path: Path, *, waits: bool = False, origin: str | None = None, **values: Any) -> RunDirectory:
@@ -405,11 +418,60 @@ def test_a_run_that_could_not_begin_says_why_and_can_be_started_again(
 
 
 def test_a_branch_that_has_not_begun_says_what_it_was_to_go_on_from(show: Open, runs: Path) -> None:
-    run = asked_for(runs / "branch", origin="/elsewhere/runs/first/checkpoints/last.pt", epochs=9)
+    run = asked_for(runs / "branch", origin="/elsewhere/runs/first/checkpoints/last.pt", epochs=9, fused_lrn=False)
     run.write_status({"state": "failed", "message": "gone", "heartbeat": 1e9})
+    run.errors_path.write_text("Killed\n")
     app = show(run="branch")
-    assert "It was to go on from /elsewhere/runs/first/checkpoints/last.pt" in words(app)
-    assert json.loads(app.json[0].value) == {"epochs": 9}
+    assert "It was to go on from checkpoint last of /elsewhere/runs/first, as it was" in words(app)
+    found = table(app, "option", "value", "before")
+    assert list(zip(found["option"], found["value"], strict=True)) == [("--epochs", "9"), ("--fused-lrn", "no")]
+    assert [code.value for code in app.code if "Killed" in code.value] == ["Killed"]
+
+
+def test_a_branch_that_waits_names_its_parent_and_what_it_changes(
+    show: Open, runs: Path, finished: RunDirectory
+) -> None:
+    write_about(finished.path, name="Parent")
+    run = asked_for(runs / "branch", waits=True, origin=str(finished.kept(12).resolve()), learning_rate=0.5)
+    run.start.parent.mkdir()
+    os.link(finished.kept(12), run.start)
+    status(run, "waiting", step=None, steps=None)
+    run.lock()
+    try:
+        app = show(run="branch")
+        assert "It goes on from checkpoint step 12 of Parent, as it was when this run was asked for" in words(app)
+        found = table(app, "option", "value", "before")
+        assert found.iloc[0, :3].tolist() == ["--learning-rate", "0.5", "0.02"]
+        assert "branch_run" not in buttons(app)
+    finally:
+        run.release()
+
+
+def test_the_best_of_a_branch_is_also_what_it_took_over(show: Open, runs: Path, finished: RunDirectory) -> None:
+    validations = {record["step"]: record["top1"] for record in records(finished, "val")}
+    for name, step, own in (("better", 12, 1.5), ("worse", 12, 0.0), ("weights", 12, 0.0)):
+        branch = copied(finished.path, runs / name)
+        root = {"run": "first", "checkpoint": "last", "step": step, "changed": {}}
+        mode = "weights" if name == "weights" else "continue"
+        change_json(branch.config_path, branch=root | {"mode": mode})
+        change_json(branch.status_path, best={"step": 24, "top1": own})
+    found = table(show(), "Run", "Best top-1")
+    best = dict(zip(found["Run"], found["Best top-1"], strict=True))
+    assert best["better"] == 1.5
+    assert best["worse"] == max(validations[6], validations[12]) > 0
+    assert best["weights"] == 0
+
+
+def test_checkpoints_are_listed_with_their_steps(show: Open, finished: RunDirectory) -> None:
+    change_json(finished.status_path, best={"step": 6, "top1": 0.5}, saved=18)
+    app = show(run="first")
+    wanted = ["last · step 18", "best · step 6", "step 24", "step 12"]
+    assert app.selectbox(key="branch_from").options == wanted
+    # A status of before this was said: after its end a run's last checkpoint is of its last step, else nobody knows.
+    status(finished, "stopped", step=17)
+    assert show(run="first").selectbox(key="branch_from").options == ["last · step 17", "best", "step 24", "step 12"]
+    status(finished, "running", step=17, pid=1)
+    assert show(run="first").selectbox(key="branch_from").options[0] == "last"
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------
@@ -449,11 +511,16 @@ def test_damaged_lines_are_counted_and_everything_else_is_shown(show: Open, fini
 def test_a_damaged_status_loses_nothing_else(show: Open, finished: RunDirectory, content: bytes) -> None:
     finished.status_path.write_bytes(content)
     app = show(run="first")
-    assert "Its process has ended without a word" in one_error(app)
+    said = one_error(app)
+    assert "what the last one said of its end is lost: runs/first/status.json is damaged" in said
+    assert "Resume it: it goes on from its last checkpoint and writes the file anew." in said
+    assert "step 24 of 24, epoch 4 of 4" in words(app)
     assert "resume_run" in buttons(app)
     assert list(table(view(app, "Validations"), "top1", "seconds")["step"]) == [6, 12, 18, 24]
-    app = show()
-    assert list(table(app, "State")["State"]) == ["gone"]
+    found = table(show(), "State")
+    assert list(found["State"]) == ["gone"]
+    assert list(found["Progress"]) == [1.0]
+    assert list(found["Best top-1"]) == pytest.approx([max(record["top1"] for record in records(finished, "val"))])
 
 
 @pytest.mark.parametrize(
@@ -462,7 +529,8 @@ def test_a_damaged_status_loses_nothing_else(show: Open, finished: RunDirectory,
 def test_a_damaged_config_is_said_and_curves_are_shown(show: Open, finished: RunDirectory, content: bytes) -> None:
     finished.config_path.write_bytes(content)
     app = show(run="first")
-    assert "Its config cannot be used" in one_error(app)
+    assert "Its config cannot be used: runs/first/config.json" in one_error(app)
+    assert app.button(key="branch_instead").label == "Branch from last · step 24"
     assert "Best top-1" in " ".join(metrics(app))
     assert list(table(view(app, "Validations"), "top1", "seconds")["step"]) == [6, 12, 18, 24]
     for name in VIEWS:
@@ -494,10 +562,68 @@ def test_a_damaged_checkpoint_is_said_where_it_is_opened(show: Open, finished: R
     assert not show("kernels", weights="run:first/last").error
 
 
+@pytest.mark.parametrize(
+    ("content", "message", "says"),
+    [
+        (b"PK", "", "runs/first/checkpoints/last.pt is damaged or cut off. It cannot be resumed: branch from another"),
+        (None, "", "runs/first/checkpoints/last.pt is gone. It cannot be resumed: branch from another checkpoint"),
+        (
+            b"",
+            "checkpoints/last.pt is no checkpoint; copy r/x/best.pt over it to go on from the best validation",
+            "checkpoints/last.pt is no checkpoint. It cannot be resumed: branch from another checkpoint",
+        ),
+    ],
+)
+def test_a_damaged_last_checkpoint_is_said_before_it_is_resumed(
+    show: Open, finished: RunDirectory, content: bytes | None, message: str, says: str
+) -> None:
+    finished.last.unlink()
+    if content is not None:
+        finished.last.write_bytes(content)
+    status(finished, "failed" if message else "running", message=message, pid=1, best={"step": 24, "top1": 0.5})
+    app = show(run="first")
+    said = one_error(app)
+    assert says in said
+    assert "copy" not in said
+    assert not {"resume_run", "longer_run"} & buttons(app)
+    assert app.button(key="branch_instead").label == "Branch from best · step 24"
+    app = press(app, "branch_instead")
+    assert app.title[0].value == "Branch of first"
+    assert str(app.session_state.start_origin).endswith("first/checkpoints/best.pt")
+
+
+def test_a_refused_checkpoint_that_was_replaced_can_be_resumed(show: Open, finished: RunDirectory) -> None:
+    status(finished, "failed", message=f"{finished.last} is not a checkpoint that can be read: it is damaged")
+    os.utime(finished.last, (1e9, 1e9))
+    assert "resume_run" not in buttons(show(run="first"))
+    os.utime(finished.last, (4e9, 4e9))
+    assert "resume_run" in buttons(show(run="first"))
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            "the pictures are gone: /a b is not there any more, or is empty; put it back, then go on with --resume r/x",
+            "the pictures are gone: /a b is not there any more, or is empty; put it back, then press Resume",
+        ),
+        (
+            "cannot write to x: the disk is full: make room first; then go on with --resume /somewhere/my runs/one",
+            "cannot write to x: the disk is full: make room first; then press Resume",
+        ),
+        ("Its data is here too; it goes on with --resume runs/x", "Its data is here too; it goes on with Resume."),
+        ("no pictures in x", "no pictures in x"),
+    ],
+)  # fmt: skip
+def test_messages_of_the_command_line_are_in_the_words_of_the_page(said: str, shown: str) -> None:
+    assert running.page_words(said) == shown
+
+
 def test_a_button_leads_inside_the_chosen_checkpoint(show: Open, finished: RunDirectory) -> None:
     assert finished.last.is_file()
     app = show(run="first")
-    assert app.selectbox(key="look_checkpoint").options[:2] == ["best", "last"]
+    best = max(records(finished, "val"), key=lambda record: record["top1"])
+    assert app.selectbox(key="look_checkpoint").options[:2] == [f"best · step {best['step']}", "last · step 24"]
     assert "step 12" in app.selectbox(key="look_checkpoint").options
     app.selectbox(key="look_checkpoint").set_value("last").run()
     app = press(app, "look_Kernels")
@@ -566,7 +692,7 @@ def test_a_deleted_run_in_the_address_is_said(show: Open, finished: RunDirectory
     assert show(run="first").title[0].value == "first"
     shutil.rmtree(finished.path)
     app = show(run="first")
-    assert "There is no run 'first' here: all is shown." in words(app)
+    assert "There is no run first in" in words(app)
     assert app.title[0].value == "Runs"
 
 
@@ -725,7 +851,7 @@ def test_beside_another_training_resume_asks_whether_to_wait(
     other.lock()
     try:
         app = show(run="first")
-        assert "Now trains or waits here: second." in words(app)
+        assert "Now trains or waits here: second. Side by side, each is slower, and a run that waits will" in words(app)
         press(app, key)
         assert asked == [("again", "first", waits)]
     finally:
@@ -743,6 +869,16 @@ def test_continue_for_longer_is_a_new_run_from_the_last_checkpoint(
     assert asked == [("branch", "runs", finished.last, {"epochs": 9}, False)]
     assert about(runs / "branched").name == "first (longer)"
     assert app.title[0].value.replace("\\", "") == "first (longer)"
+
+
+@pytest.mark.parametrize(("epochs", "suggested"), [(80_000, 100_000), (100_000, None)])
+def test_no_run_is_continued_beyond_what_a_recipe_allows(
+    show: Open, finished: RunDirectory, epochs: int, suggested: int | None
+) -> None:
+    change_json(finished.config_path, config=finished.config()["config"] | {"epochs": epochs})
+    app = show(run="first")
+    found = [field.value for field in app.number_input if field.key == "longer_epochs"]
+    assert found == ([] if suggested is None else [suggested])
 
 
 def test_what_launch_refuses_is_said(show: Open, finished: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -802,7 +938,8 @@ def test_an_exported_run_is_taken_in_through_its_path(show: Open, runs: Path, fi
     assert found.name == "first"
     assert app.title[0].value == "Far travelled"
     assert metrics(app)["Latest top-1"] == f"{100 * records(RunDirectory(found), 'val')[-1]['top1']:.1f} %"
-    assert "first is here." in words(app)
+    assert "first is here. It was trained on" in words(app)
+    assert "--resume" not in words(app)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from alexnet.data.sources import open_data
 from alexnet.presets import PRESETS, configured
 from alexnet.runs import RunDirectory
 from alexnet.zoo import network_from
+from analysis.costs import cost_table
 from app import queries, running, start_data, start_fields, start_form, start_measure
 from app.start_form import CHOICES, FIELDS, RECIPE, key
 from tests.training import folder_of_pictures
@@ -136,10 +138,14 @@ def test_every_value_of_a_recipe_is_on_the_page_with_its_option_source_and_meani
     widgets = {widget.key: widget for widget in (*app.text_input, *app.selectbox)}
     for name in NAMES:
         widget = widgets[key(name)]
-        assert widget.help.lower() == f"{FIELDS[name].metadata['about']}.".lower()
-        assert f"`{option(name)}` · " in captions(app)
-    assert "`--learning-rate` · preset quick" in captions(app)
-    assert "`--momentum` · paper, section 5" in captions(app)
+        about, _, command = widget.help.partition(".  \n")
+        assert about.lower() == start_fields._ABOUT.get(name, FIELDS[name].metadata["about"]).lower()
+        assert command == f"On the command line: `{option(name)}`."
+        assert widget.label == start_form.LABELS[name]
+    sources = [caption.value for caption in app.caption]
+    assert sources.count("preset quick") == len(PRESETS[2].changes) + 2  # the network's is below three fields
+    assert sources.count("paper, section 5") == 1  # momentum alone: quick has another value of all the others
+    assert "--" not in captions(app)
     assert widgets["field_learning_rate"].placeholder == "0.02"
     assert widgets["field_threads"].placeholder == "chosen by the machine"
     assert not app.error
@@ -170,13 +176,14 @@ def test_the_training_that_starts_is_what_the_fields_say(started: list[tuple[Any
     assert configured(given.pop("preset"), given.pop("data"), **given) == expected
 
 
-@pytest.mark.parametrize("preset", [preset.name for preset in PRESETS])
-def test_untouched_a_preset_starts_as_it_is(started: list[tuple[Any, ...]], preset: str) -> None:
-    app = opened(preset=preset)
-    # The larger presets may not fit into this machine's memory, which is another matter.
-    say(app, batch="1", device="cpu")
-    start_button(app).click().run()
-    assert [config for _, config, _ in started] == [configured(preset, "built-in", batch=1, device="cpu")]
+def test_untouched_a_preset_starts_as_it_is(started: list[tuple[Any, ...]]) -> None:
+    for preset in PRESETS:
+        app = opened(preset=preset.name)
+        # The larger presets may not fit into this machine's memory, which is another matter.
+        say(app, batch="1", device="cpu")
+        start_button(app).click().run()
+        assert started.pop()[1] == configured(preset.name, "built-in", batch=1, device="cpu")
+    assert not started
 
 
 def test_what_one_step_costs_is_counted_for_the_network_at_hand() -> None:
@@ -191,41 +198,69 @@ def test_what_one_step_costs_is_counted_for_the_network_at_hand() -> None:
 def test_steps_follow_from_data_and_recipe() -> None:
     app = say(opened(), batch="100", epochs="3", validate_every="2", probes="5")
     assert metrics(app) | {"Steps": "120", "Steps an epoch": "40", "Epochs": "3", "Validations": "2"} == metrics(app)
-    assert "falls from 0.02 to nearly 0 along half a cosine that is 120 steps long" in captions(app)
+    assert "to 0.0152 at step 40, then falls along a cosine to 3.43e-06 at step 120, the last." in captions(app)
     say(app, schedule="plateau")
+    assert "after 4 validations without a lower error, for which 2 validations are too few here" in captions(app)
+    say(app, validate_every="0.5")
     assert "no drop is drawn" in captions(app)
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bad", ["abc", "nan", "-inf", "1e300", "0,5", "½", "\x00", "1" * 5_000, "[a](b)"])
-def test_a_bad_value_in_every_field_is_named_and_nothing_is_lost(bad: str) -> None:
-    app = say(opened(), name="kept", **dict.fromkeys(TYPED, bad))
-    said = listed(app)
-    for name in TYPED:
-        assert f"`{option(name)}` must be" in said
-        assert f":red[`{option(name)}` must be" in captions(app)
-        assert app.text_input(key=key(name)).value == bad
-    assert app.text_input(key=key("name")).value == "kept"
+BAD = ("abc", "nan", "-inf", "1e300", "0,5", "½", "٣", "\x00", "1" * 5_000, "[a](b)")
+
+
+def test_a_bad_value_in_every_field_is_named_and_nothing_is_lost() -> None:
+    app = opened()
+    for bad in BAD:
+        say(app, name="kept", **dict.fromkeys(TYPED, bad))
+        said = listed(app)
+        for name in TYPED:
+            assert f"{start_form.label(name)} must be" in said
+            assert f":red[{start_form.label(name)} must be" in captions(app)
+            assert app.text_input(key=key(name)).value == bad
+        assert "--" not in said
+        assert app.text_input(key=key("name")).value == "kept"
+        assert start_button(app).disabled
+        assert f"{len(TYPED)} problems stand in the way" in captions(app)
+
+
+def test_a_network_that_there_is_not_has_no_costs() -> None:
+    app = opened()
+    costs = ("Parameters", "MACs for an image", "To train on an image")
+    before = [metrics(app)[name] for name in costs]
+    for wrong in (
+        {"hidden": "33"},
+        {"hidden": "", "input": "10"},
+        {"input": "", "network": "vgg-d", "variant": "no-lrn"},
+    ):
+        say(app, **wrong)
+        assert [metrics(app)[name] for name in costs] == ["—"] * 3
+    # What is wrong beside a network that there is, or beside the preset's own values, leaves the network's costs.
+    say(app, network="alexnet-2012", variant=None, input="67", side="60", epochs="x", jitter_to="abc", momentum="2")
     assert start_button(app).disabled
-    assert f"{len(TYPED)} problems stand in the way" in captions(app)
+    expected = configured("quick", "built-in", network="alexnet-2012@67").described_network(10)
+    found = cost_table(expected)
+    total = f"{found.total('macs') + found.total('backward_macs'):,}"
+    assert [metrics(app)[name] for name in costs] == [f"{found.total('params'):,}", f"{found.total('macs'):,}", total]
+    assert before != [metrics(app)[name] for name in costs]
 
 
-def refused(place: Path, **values: Any) -> AppTest:
+def refused(place: Path, app: AppTest | None = None, **values: Any) -> AppTest:
     """The form of a run that was asked for with these values, by another version or on another machine."""
     run = place / "runs" / "20260101-000000-refused"
-    run.mkdir(parents=True)
+    run.mkdir(parents=True, exist_ok=True)
     asked = launch.Request(configured("quick", "built-in").as_json() | values)
     (run / "request.json").write_text(json.dumps(dataclasses.asdict(asked)))
-    return arriving(f"again:{run.name}")
+    return arriving(f"again:{run.name}", app)
 
 
 def test_choices_that_there_are_not_are_named(place: Path) -> None:
     chosen = [name for name in NAMES if name in CHOICES]
     app = refused(place, **dict.fromkeys(chosen, "nothing[a](b)"))
     for name in chosen:
-        told = "there is no network named" if name == "network" else f"`{option(name)}` must be"
+        told = "there is no network named" if name == "network" else f"{start_form.label(name)} must be".lower()
         assert told in listed(app).lower()
         assert app.selectbox(key=key(name)).value == "nothing[a](b)"
     assert start_button(app).disabled
@@ -239,58 +274,52 @@ def test_devices_are_offered_one_by_one_and_in_pairs(monkeypatch: pytest.MonkeyP
     assert opened().selectbox(key=key("device")).options == ["auto", "cuda:0", "cuda:1", "cpu", "cuda:0,cuda:1"]
 
 
-@pytest.mark.parametrize(
-    ("device", "says"),
-    [
-        ("cuda:99", "`--device` cuda:99"),
-        ("gpu", "`--device` must be"),
-        ("meta", "`--device` must be cpu or cuda"),
-        ("cpu,cpu,cpu", "takes one device, or two"),
-        ("a\x00b", "`--device`"),
-    ],
-)
-def test_a_device_that_there_is_not_is_named(place: Path, device: str, says: str) -> None:
-    app = refused(place, device=device)
-    assert says in listed(app)
-    assert says in captions(app)
-    assert start_button(app).disabled
+def test_a_device_that_there_is_not_is_named(place: Path) -> None:
+    app = None
+    for device, says in (
+        ("cuda:99", "**Device** cuda:99"),
+        ("gpu", "**Device** must be"),
+        ("meta", "**Device** must be cpu or cuda"),
+        ("cpu,cpu,cpu", "**Device** takes one device, or two"),
+        ("a\x00b", "**Device**"),
+    ):
+        app = refused(place, app, device=device)
+        assert says in listed(app)
+        assert says in captions(app)
+        assert start_button(app).disabled
 
 
-@pytest.mark.parametrize(
-    ("values", "says"),
-    [
-        ({"epochs": "0"}, "`--epochs` must be from 1"),
-        ({"batch": "-5"}, "`--batch` must be from 1"),
+def test_values_that_do_not_go_together_are_a_sentence() -> None:
+    app, before = opened(), dict[str, Any]()
+    for values, says in (
+        ({"epochs": "0"}, "**epochs** must be from 1"),
+        ({"batch": "-5"}, "**batch** must be from 1"),
         ({"batch": "5000"}, "more than the 4000 training pictures"),
         ({"hidden": "33"}, "do not split over the 2 towers"),
         ({"hidden": "-1"}, "the width of the hidden layers"),
-        ({"input": "x"}, "after @ comes a side in pixels"),
+        ({"input": "x"}, "**input side** is a number of pixels like 224"),
+        ({"input": "٦٧"}, "**input side** is a number of pixels like 224"),
         ({"input": "10"}, "conv1"),
-        ({"input": "131:no-lrn:x"}, "after : comes no-lrn"),
+        ({"input": "131:no-lrn:x"}, "**variant** is one of the list or nothing"),
         ({"network": "vgg-d", "variant": "no-lrn"}, "has no lrn to leave out"),
-        ({"jitter_to": "100"}, "`--jitter-to` 100 is below the short side"),
-        ({"side": "100"}, "`--side` 100 is smaller"),
+        ({"jitter_to": "100"}, "**scale jitter up to** 100 is below the short side"),
+        ({"side": "100"}, "**short side** 100 is smaller than the network's input 131×131: crops do not fit"),
+        ({"side": "100"}, "give at least 131, or a smaller **input side**"),
         ({"optimiser": "adamw", "precision": "float16"}, "adamw is not used with float16"),
         ({"name": "x" * 81}, "at most 80 characters"),
         ({"name": "a\u202eb"}, "control character"),
-    ],
-)
-def test_values_that_do_not_go_together_are_a_sentence(values: dict[str, str], says: str) -> None:
-    app = say(opened(), **values)
-    assert says in listed(app).lower()
-    assert says in captions(app).lower()
-    assert start_button(app).disabled
+    ):  # fmt: skip
+        say(app, **{name: start_form.empty(name) for name in before} | values)
+        before = values
+        assert says in listed(app).lower()
+        assert says in captions(app).lower()
+        assert start_button(app).disabled
 
 
 def test_empty_and_spaces_are_the_presets_values(started: list[tuple[Any, ...]]) -> None:
     app = say(opened(), **dict.fromkeys(TYPED, "   "))
     start_button(app).click().run()
     assert [config for _, config, _ in started] == [configured("quick", "built-in")]
-
-
-def test_digits_of_other_scripts_count_or_are_refused_in_words() -> None:
-    app = say(opened(), **dict.fromkeys(TYPED, "٣"))
-    assert "`--dropout` must be" in listed(app)
 
 
 def test_too_little_memory_and_disk_are_said_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +329,7 @@ def test_too_little_memory_and_disk_are_said_with_a_way_out(monkeypatch: pytest.
     usage = type("Usage", (), {"free": 1 << 20})
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: usage)
     app = opened()
-    assert "`--batch` 64 does not fit" in listed(app)
+    assert "**Batch** 64 does not fit" in listed(app)
     assert "the disk has 1.0 mib free, and this run may need" in listed(app).lower()
     assert start_button(app).disabled
 
@@ -313,33 +342,45 @@ def test_a_place_where_no_run_can_be_written_is_said(place: Path) -> None:
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("path", "says"),
-    [
-        ("", "No data named"),
-        ("   ", "No data named"),
+def test_data_that_is_not_named_yet_is_no_mistake() -> None:
+    app = opened()
+    for kind in start_form.DATA_KINDS[1:]:
+        app.segmented_control(key=key("data_kind")).set_value(kind).run()
+        for typed in ("", "   "):
+            healthy(app.text_input(key=key(start_form.path_name(kind))).set_value(typed).run())
+            assert not app.error
+            assert "Type the path" in app.info[0].value
+            assert "still to be typed" in app.info[1].value
+            assert "The path of the data is still to be typed, under Data." in captions(app)
+            assert not app.success
+            assert start_button(app).disabled
+            assert app.button(key="start_measure").disabled
+    say(app, epochs="0")
+    assert "**1 thing stands in the way:**\n* **Epochs** must be" in listed(app)
+
+
+def test_data_that_cannot_be_used_is_said_in_the_librarys_words(place: Path) -> None:
+    (place / "empty").mkdir()
+    (place / "file.txt").write_text("no picture")
+    folder_of_pictures(place / "all", classes=1, per_class=1, val=1)
+    (place / "all" / "train" / "class0").rename(place / "flat")
+    app = say(opened(), epochs="3")
+    for path, says in (
         ("/nowhere/at/all", "Cannot open '/nowhere/at/all'"),
         ("a\x00b", "Cannot open"),
         ("~nosuchuserhere/x", "Cannot open"),
         ("x" * 5_000, "Cannot open"),
         ("-x", "Cannot open '-x'"),
-        ("{place}/empty", "holds no picture"),
-        ("{place}/file.txt", "is a file, and no CIFAR archive"),
-        ("{place}/flat", "but no class folders"),
-    ],
-)
-def test_data_that_cannot_be_used_is_said_in_the_librarys_words(place: Path, path: str, says: str) -> None:
-    (place / "empty").mkdir()
-    (place / "file.txt").write_text("no picture")
-    folder_of_pictures(place / "all", classes=1, per_class=1, val=1)
-    (place / "all" / "train" / "class0").rename(place / "flat")
-    typed = path.format(place=place)
-    app = use(say(opened(), epochs="3"), typed)
-    assert says in app.error[0].value.replace("\\", "")
-    assert says in listed(app)
-    assert start_button(app).disabled
-    assert app.text_input(key=key("path_1")).value == typed
-    assert app.text_input(key=key("epochs")).value == "3"
+        (f"{place}/empty", "holds no picture"),
+        (f"{place}/file.txt", "is a text file, and no pictures"),
+        (f"{place}/flat", "but no class folders"),
+    ):
+        use(app, path)
+        assert says in app.error[0].value.replace("\\", "")
+        assert says in listed(app)
+        assert start_button(app).disabled
+        assert app.text_input(key=key("path_1")).value == path
+        assert app.text_input(key=key("epochs")).value == "3"
     app.segmented_control(key=key("data_kind")).set_value("Built in").run()
     assert not healthy(app).error
 
@@ -378,11 +419,12 @@ def test_data_that_takes_long_holds_nothing_up(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(start_data, "_PATIENCE_SECONDS", 0.05)
     app = use(opened(), place / "slow")
     assert "Looking through" in app.info[0].value
-    assert "The data is still being looked through" in listed(app)
+    assert "The data is still being looked through" in app.info[1].value
+    assert not listed(app)
     assert start_button(app).disabled
     go_on.set()
     deadline = time.monotonic() + 20
-    while listed(healthy(app.run())):
+    while start_button(healthy(app.run())).disabled:
         assert time.monotonic() < deadline
     assert metrics(app)["Steps an epoch"] == "2"
 
@@ -408,8 +450,10 @@ def test_another_preset_keeps_what_was_typed(started: list[tuple[Any, ...]]) -> 
     app = say(opened(), learning_rate="0.5", mirror="no")
     say(app, preset="modern", batch="8")
     assert app.text_input(key=key("epochs")).placeholder == "90"
-    assert "`--learning-rate` · yours" in captions(app)
-    assert "`--schedule` · preset modern" in captions(app)
+    below = [caption.value for caption in app.caption]
+    assert below.count("yours") == 3
+    # of its nine changes batch and learning rate are ours now
+    assert below.count("preset modern") == len(PRESETS[1].changes) - 2
     labels = [expander.label for expander in app.expander]
     assert "**Pictures** · 1 of 8 differ from the preset" in labels
     start_button(app).click().run()
@@ -546,19 +590,19 @@ def test_a_start_that_fails_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     assert not start_button(app).disabled
 
 
-@pytest.mark.parametrize(("turn", "waits"), [(0, True), (1, False)])
 def test_beside_other_trainings_it_waits_or_not(
-    started: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch, turn: int, waits: bool
+    started: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "others_alive", lambda *_: ["first", "se*cond"])
-    app = opened()
-    radio = app.radio(key=key("waits"))
-    assert "first, se\\*cond" in radio.label
-    assert app.code[0].value.endswith(" --queue")  # to wait is offered first
-    radio.set_value(radio.options[turn]).run()
-    assert app.code[0].value.endswith(" --queue") is waits
-    start_button(app).click().run()
-    assert started[0][-1] is waits
+    for turn, waits in ((0, True), (1, False)):
+        app = opened()
+        radio = app.radio(key=key("waits"))
+        assert "first, se\\*cond" in radio.label
+        assert app.code[0].value.endswith(" --queue")  # to wait is offered first
+        radio.set_value(radio.options[turn]).run()
+        assert app.code[0].value.endswith(" --queue") is waits
+        start_button(app).click().run()
+        assert started.pop()[-1] is waits
 
 
 def test_alone_nobody_is_asked_to_wait(started: list[tuple[Any, ...]]) -> None:
@@ -590,25 +634,29 @@ def test_a_real_training_starts_and_ends(place: Path) -> None:
 PARENT = configured("quick", "built-in", network="alexnet-2012@67", hidden=32, side=76, epochs=3, momentum=0.8)
 
 
-@pytest.fixture
-def parent(place: Path) -> str:
-    """A run with a checkpoint at step 62."""
-    run = place / "runs" / "20260101-000000-parent"
+def parent_of(place: Path, config: TrainConfig, called: str = "parent", **training: Any) -> str:
+    """A run of this recipe with a checkpoint at step 62."""
+    run = place / "runs" / f"20260101-000000-{called}"
     (run / "checkpoints").mkdir(parents=True)
     splits = open_data("built-in")
     checkpoint = dataclasses.replace(
-        checkpoints.untrained(network_from(PARENT.network).adapted(classes=10, hidden=32)),
+        checkpoints.untrained(network_from(config.network).adapted(classes=10, hidden=32)),
         classes=tuple(splits.train.classes),
-        config=PARENT.as_json(),
-        training={"step": 62, "pictures": len(splits.train)},
+        config=config.as_json(),
+        training={"step": 62, "pictures": len(splits.train)} | training,
     )
     checkpoints.save(run / "checkpoints" / "last.pt", checkpoint)
-    (run / "config.json").write_text(json.dumps({"config": PARENT.as_json()}))
+    (run / "config.json").write_text(json.dumps({"config": config.as_json()}))
     return run.name
 
 
-def arriving(asked: str) -> AppTest:
-    app = AppTest.from_file(str(MAIN), default_timeout=120)
+@pytest.fixture
+def parent(place: Path) -> str:
+    return parent_of(place, PARENT)
+
+
+def arriving(asked: str, app: AppTest | None = None) -> AppTest:
+    app = app or AppTest.from_file(str(MAIN), default_timeout=120)
     app.session_state["start_from"] = asked
     return healthy(app.switch_page("screens/start.py").run())
 
@@ -621,8 +669,14 @@ def test_a_branch_changes_only_what_it_is_told_to(started: list[tuple[Any, ...]]
     for name in NAMES:
         assert widgets[key(name)].disabled is (name in KEPT_BY_BRANCHES)
     assert widgets["field_momentum"].placeholder == "0.8"
-    assert f"`{option('seed')}` · every branch keeps it" in captions(app)
+    below = [caption.value for caption in app.caption]
+    assert below.count("every branch keeps it") == len(KEPT_BY_BRANCHES) + 2  # the network has three fields
     assert "It goes on after step 62" in app.info[0].value
+    shown = metrics(app)  # of three epochs of 62 steps, one is done
+    assert (shown["Steps left"], shown["Epochs left"], shown["Validations"]) == ("124", "2", "2")
+    rate = 0.02 * (1 + math.cos(math.pi * 62 / 186)) / 2
+    said = f"The branch begins with step 63. It falls from {rate:.3g} at step 63 along a cosine to "
+    assert said in captions(app)
     say(app, epochs="9", learning_rate="0.004")
     assert " --branch " in app.code[0].value
     start_button(app).click().run()
@@ -631,17 +685,48 @@ def test_a_branch_changes_only_what_it_is_told_to(started: list[tuple[Any, ...]]
     assert (kind, path.resolve(), changes, waits) == ("branch", origin, {"epochs": 9, "learning_rate": 0.004}, False)
 
 
-@pytest.mark.parametrize(("name", "value"), [("batch", "32"), ("optimiser", "adamw")])
-def test_some_changes_leave_a_branch_the_weights_alone(parent: str, name: str, value: str) -> None:
-    assert name in ANEW
-    app = say(arriving(f"branch:{parent}/last"), **{name: value})
-    assert f"`{option(name)}` changed, so the branch starts at step 0 with the weights alone" in app.info[0].value
+def test_some_changes_leave_a_branch_the_weights_alone(parent: str) -> None:
+    app, values = arriving(f"branch:{parent}/last"), {"batch": "32", "optimiser": "adamw"}
+    assert set(values) == ANEW
+    for name, value in values.items():
+        say(app, **{other: start_form.empty(other) for other in values} | {name: value})
+        assert f"{start_form.label(name)} changed, so the branch starts at step 0 with the weights alone" in (
+            app.info[0].value
+        )
+        assert "Steps left" not in metrics(app)
+
+
+def test_a_branch_of_a_plateau_goes_on_where_that_was(place: Path) -> None:
+    state = {"rate": 0.0001, "patience": 4, "drops_left": 1, "best_error": 0.4, "stalled_for": 3, "finished": False}
+    changes = {"schedule": "plateau", "max_steps": 500, "dropout": 0.3, "workers": 1, "keep_every": 2}
+    name = parent_of(place, dataclasses.replace(PARENT, **changes), plateau=state)
+    app = arriving(f"branch:{name}/last")
+    # Two of three validations are left, and the stall has one to go.
+    said = "The branch begins with step 63. It stays at 0.0001 until step 186, the last. After 4 validations without a "
+    assert f"{said}lower error it is divided by 10, to 1e-05. When that happens" in captions(app)
+    assert any("last, best, 1 kept, one being written" in caption.value for caption in app.caption)
+    below = [caption.value for caption in app.caption]
+    for told in ("for no limit type a large number", "the network’s own is 0.5", "every branch has a number here"):
+        assert below.count(f"as in that run · {told}") == 1
+    say(app, max_steps="600")
+    assert "for no limit" not in captions(app)
+    say(app, learning_rate="0.01")  # which begins the plateau anew: two validations bring no stall of four
+    assert "It stays at 0.01 until step 186, the last. It is divided by 10 after 4 validations" in captions(app)
+    state |= {"finished": True, "drops_left": 0}
+    name = parent_of(place, dataclasses.replace(PARENT, **changes), "finished", plateau=state)
+    app = arriving(f"branch:{name}/last", app)
+    assert "there is nothing left to train; give more **Drops**, or another **Schedule**" in listed(app)
+    say(app, schedule="cosine")
+    assert not listed(app)
 
 
 def test_a_branch_must_have_something_left_to_train(parent: str) -> None:
     app = say(arriving(f"branch:{parent}/last"), epochs="1")
-    assert "there is nothing left to train; give more epochs" in listed(app)
-    say(app, epochs="2")
+    assert "there is nothing left to train; give more **Epochs**" in listed(app)
+    say(app, epochs="2", max_steps="62")
+    assert "**At most** 62 ends at step 62" in listed(app)
+    assert "there is nothing left to train; give more **At most**" in listed(app)
+    say(app, max_steps="")
     assert not listed(app)
 
 
@@ -669,13 +754,12 @@ def test_a_checkpoint_that_vanishes_is_said(parent: str, place: Path) -> None:
     assert app.title[0].value == "Start a training"
 
 
-@pytest.mark.parametrize(
-    "asked", ["branch:gone/last", "again:gone", "like:gone", "like:../x", "branch:PARENT/best", "odd:"]
-)
-def test_what_cannot_be_taken_over_is_said(parent: str, asked: str) -> None:
-    app = arriving(asked.replace("PARENT", parent))
-    assert "any more" in app.error[0].value
-    assert app.title[0].value == "Start a training"
+def test_what_cannot_be_taken_over_is_said(parent: str) -> None:
+    app = None
+    for asked in ("branch:gone/last", "again:gone", "like:gone", "like:../x", f"branch:{parent}/best", "odd:"):
+        app = arriving(asked, app)
+        assert "any more" in app.error[0].value
+        assert app.title[0].value == "Start a training"
 
 
 def test_a_form_like_a_run_starts_the_same_training(started: list[tuple[Any, ...]], parent: str) -> None:
@@ -760,6 +844,17 @@ def test_a_measurement_says_time_speed_and_memory(measuring: dict[str, Any]) -> 
     assert "Time in all" in metrics(app)  # what is no value of the recipe changes nothing
     say(app, epochs="5")
     assert "Time in all" not in metrics(app)
+
+
+def test_a_branch_takes_as_long_as_its_own_steps(measuring: dict[str, Any], parent: str) -> None:
+    measuring["plan"]["steps"] = 248
+    app = measured(say(arriving(f"branch:{parent}/last"), epochs="4"))
+    shown = metrics(app)
+    # of 248 steps 62 are done: 5 s at the start and three quarters of 835 s
+    assert start_measure.seconds_left(measuring["plan"], 62) == pytest.approx(5 + 0.75 * 835)
+    assert shown["Time for the branch"] == "11 min"
+    assert "Time in all" not in shown
+    assert start_measure.seconds_left(measuring["plan"], 0) == 840.0
 
 
 def test_a_measurement_shows_how_far_it_is_and_can_be_cancelled(measuring: dict[str, Any], place: Path) -> None:

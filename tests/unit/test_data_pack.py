@@ -352,12 +352,13 @@ def test_pixels_of_train_lost_while_val_was_packed_are_packed_again(tmp_path: Pa
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from alexnet.data import pack
 from alexnet.data.sources import open_data
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it
     pack.CHUNK, pack.TASK = 8, 4
     for progress in pack.write_pack(open_data(sys.argv[1]), Path(sys.argv[2]), side=64, workers=2):
         print(progress.split, progress.done, flush=True)

@@ -5,7 +5,7 @@ import json
 import struct
 import zipfile
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,7 +18,8 @@ from alexnet.probes import Probe, save
 from alexnet.runs import RunDirectory
 from alexnet.spec import LRN
 from alexnet.zoo import network_from
-from analysis import film, film_numbers
+from analysis import film, film_library, film_numbers
+from analysis.formats import write
 from analysis.kernels import COMPACT
 from analysis.lrn import normalise, suppressed_overall, suppressed_shares
 from analysis.sheets import kernel_tiles
@@ -500,8 +501,18 @@ def summaries() -> list[film_numbers.Summary]:
 
 
 def test_the_classes_to_follow_are_the_true_one_and_the_likeliest_at_the_end() -> None:
-    assert film_numbers.contenders(summaries(), 2) == (1, 3, 0)
-    assert film_numbers.contenders(summaries(), 4) == (3, 0, 1, 2)
+    random = np.random.default_rng(0)
+    for label, final in ((4, (2, 9, 17)), (9, (9, 17, 4)), (None, (30, 1, 0))):
+        rows = [random.uniform(0, 0.1, 40).astype(np.float32) for _ in range(2)]
+        for place, index in enumerate(final):
+            rows[-1][index] = 0.9 - 0.1 * place
+        found = [film_numbers.Summary(step, (), {}, row, label) for step, row in enumerate(rows)]
+        followed = film_numbers.contenders(found, 2)
+        others = [index for index in final if index != label][:2]
+        assert followed == tuple(sorted([*others, *([] if label is None else [label])]))
+        # At an earlier moment others are the likeliest, and as many: a table keeps its columns.
+        assert len(film_numbers.contenders(found[:1], 2)) == len(followed)
+    assert film_numbers.contenders(summaries(), 2) == (0, 1, 2, 3)  # so few can all be followed
     assert film_numbers.contenders(summaries()[:1]) == ()
     rows = film_numbers.probabilities(summaries(), 4)
     assert np.isnan(rows[0]).all()
@@ -531,3 +542,122 @@ def test_tables_hold_raw_values(tmp_path: Path) -> None:
     likely = film_numbers.probability_table(summaries(), (3, 1), ("a", "b", "c", "d"))
     assert [column.heading for column in likely.columns] == ["step", "d", "b"]
     assert json.dumps(likely.rows[1]) == json.dumps((9, float(np.float32(0.6)), float(np.float32(0.05))))
+    assert [column.percent for column in shares.columns] == [False, True]
+
+
+def test_a_small_share_is_written_with_its_digits() -> None:
+    for share, said in (
+        (0.0004, "0.04 %"),
+        (0.0000123, "0.0012 %"),
+        (-0.0004, "−0.04 %"),
+        (0.5, "50.0 %"),
+        (0, "0.0 %"),
+    ):
+        one = film_numbers.Summary(0, (), {"norm1": film_numbers.Suppressed(share, np.array([share]))}, None, None)
+        table = film_numbers.suppression_table([one])
+        assert write(table, "markdown").splitlines()[-1] == f"| 0 | {said} |"
+        assert write(table, "csv").splitlines()[-1] == f"0,{share}"
+
+
+# --- read once --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the probes opened, in order, each as often as it was."""
+    names: list[str] = []
+    real = film._read
+
+    def counted(path: Path, wanted: Any) -> Any:
+        names.append(path.name)
+        return real(path, wanted)
+
+    monkeypatch.setattr(film, "_read", counted)
+    return names
+
+
+def test_three_views_of_a_film_open_each_probe_once(tmp_path: Path, opened: list[str]) -> None:
+    filmed(tmp_path, (0, 2, 4))
+    file(tmp_path, 3).write_bytes(b"PK")
+    steps, place, library = (0, 2, 3, 4), film.screen(NETWORK), film_library.Library()
+    for _ in range(2):
+        found = library.summaries(tmp_path, steps, NETWORK)
+        moved = film_numbers.changes(tmp_path, steps, place, library.kernels)
+        reel = film.reel(tmp_path, steps, place, None, library.kernels)
+        largest = film.reach(tmp_path, steps, library.kernels)
+    assert sorted(opened) == [file(tmp_path, step).name for step in steps]
+    # And what they say is what is said without.
+    assert [one.step for one in found.found] == [0, 2, 4]
+    assert moved == film_numbers.changes(tmp_path, steps, place)
+    assert reel == film.reel(tmp_path, steps, place)
+    assert largest == film.reach(tmp_path, steps)
+    (missing,) = found.left_out
+    assert missing == reel.left_out[0]
+    assert file(tmp_path, 3).name in missing.reason
+    for one in found.found:
+        wanted = film_numbers.summary(film.read(file(tmp_path, one.step)), NETWORK)
+        assert one.order == wanted.order
+
+
+def test_only_a_probe_that_is_new_or_changed_is_opened_again(tmp_path: Path, opened: list[str]) -> None:
+    filmed(tmp_path, (0, 2))
+    library = film_library.Library()
+    library.summaries(tmp_path, (0, 2), NETWORK, order=False)
+    opened.clear()
+    np.savez_compressed(file(tmp_path, 2), kernels=random_kernels(7, 0.5))
+    np.savez_compressed(file(tmp_path, 9), kernels=random_kernels(8))
+    np.testing.assert_array_equal(library.kernels(file(tmp_path, 2)), random_kernels(7, 0.5))
+    library.summaries(tmp_path, (0, 2, 9), NETWORK, order=False)
+    assert opened == [file(tmp_path, 2).name, file(tmp_path, 9).name]
+    file(tmp_path, 2).unlink()
+    with pytest.raises(UserError, match="is gone"):
+        library.kernels(file(tmp_path, 2))
+
+
+def test_a_film_that_grows_measures_only_its_new_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+    real = film_library.order_of
+
+    def counted(moment: film.Moment, network: Any) -> Any:
+        measured.append(moment.step)
+        return real(moment, network)
+
+    monkeypatch.setattr(film_library, "order_of", counted)
+    filmed(tmp_path, (0, 2, 4))
+    library = film_library.Library()
+    before = library.summaries(tmp_path, (0, 2), NETWORK).found
+    after = library.summaries(tmp_path, (0, 2, 4), NETWORK).found
+    assert measured == [0, 2, 4]
+    assert [one.order for one in after[:2]] == [one.order for one in before]
+    assert all(len(one.towers) == 2 for one in after)
+
+
+def test_a_network_without_convolutions_has_moments_without_order(tmp_path: Path) -> None:
+    np.savez(file(tmp_path, 0), probabilities=np.ones(3, np.float32) / 3)
+    (one,) = film_library.Library().summaries(tmp_path, (0,), NETWORK).found
+    assert one.towers == ()
+
+
+def test_a_library_holds_no_more_than_it_may(tmp_path: Path, opened: list[str]) -> None:
+    filmed(tmp_path, (0, 2, 4))
+    library = film_library.Library(most_bytes=150_000)  # two of 70 kB
+    for step in (0, 2, 0, 4, 0, 2):  # 2 was asked for longest ago when 4 came
+        library.kernels(file(tmp_path, step))
+    assert [int(name[5:14]) for name in opened] == [0, 2, 4, 2]
+
+
+def test_a_library_leaves_the_maps_on_the_disk(tmp_path: Path) -> None:
+    taken = Probe(NETWORK, torch.randn(2, 3, 67, 67) * 50, label=1).taken(untrained(NETWORK, seed=1).weights)
+    save(file(tmp_path, 12), taken)
+    moment, whole = film_library.Library().moment(file(tmp_path, 12)), film.read(file(tmp_path, 12))
+    assert (moment.maps, moment.before) == ({}, {})
+    assert whole.maps
+    assert (moment.step, moment.label) == (12, 1)
+    np.testing.assert_array_equal(moment.probabilities, whole.probabilities)
+    assert moment.lrn.keys() == whole.lrn.keys() == {"norm1", "norm2"}
+
+
+def test_without_the_kernels_order_the_rest_is_the_same(tmp_path: Path) -> None:
+    filmed(tmp_path, (0,))
+    (one,) = film_library.Library().summaries(tmp_path, (0,), NETWORK, order=False).found
+    assert (one.step, one.towers) == (0, ())

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from alexnet.runs import RunDirectory
 from analysis.curves import Curves, Moments
-from analysis.history import History
+from analysis.history import History, which_lines
 
 ROOT = Path(__file__).parents[2]
 
@@ -282,7 +282,35 @@ def test_a_damaged_line_is_counted_and_harms_no_other(path: Path, line: bytes) -
     path.write_bytes(lines(train(1)) + line + b"\n\n" + lines(train(2), val(2)))
     found = History(path).update()
     assert found.damaged == 1
+    assert found.damaged_lines == (2,)
     assert (found.train.step.tolist(), found.val.step.tolist()) == ([1, 2], [2])
+
+
+def test_damaged_lines_are_numbered_as_an_editor_does_also_in_a_file_that_grows(path: Path) -> None:
+    path.write_bytes(b"\n" + lines(train(1)) + b"{\n" + b"half")
+    history = History(path)
+    assert history.update().damaged_lines == (3,)
+    with path.open("ab") as file:
+        file.write(b" a line\n" + lines(train(2)) + b"[]\n")
+    assert history.update().damaged_lines == (3, 4, 6)
+    path.write_bytes(b"{\n" * 300)
+    assert history.update().damaged == 300
+    assert history.curves.damaged_lines == tuple(range(1, 101))
+
+
+@pytest.mark.parametrize(
+    ("at", "said"),
+    [
+        ((), ""),
+        ((2,), "It is line 2."),
+        ((1, 3), "They are lines 1 and 3."),
+        ((1, 2, 4), "They are lines 1, 2 and 4."),
+        (tuple(range(1, 13)), "They are lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more."),
+    ],
+)
+def test_damaged_lines_in_words(path: Path, at: tuple[int, ...], said: str) -> None:
+    path.write_bytes(b"".join(b"{\n" if number in at else lines(train(number)) for number in range(1, 14)))
+    assert which_lines(History(path).update()) == said
 
 
 @pytest.mark.parametrize("value", [None, "2.0", True, [1.0], {}, 10**400], ids=str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from alexnet.__main__ import parser
 from alexnet.config import TrainConfig
 from alexnet.launch import LaunchError, Request, command, start, start_again, start_branch, stop
 from alexnet.presets import PRESETS, configured
-from alexnet.runs import PREPARE_SECONDS, START_SECONDS, RunDirectory
+from alexnet.runs import PREPARE_SECONDS, START_SECONDS, RunDirectory, replace_atomically
 from tests.training import ROOT, folder_of_pictures, options, train
 
 if TYPE_CHECKING:
@@ -275,6 +276,63 @@ def test_a_run_continued_for_longer_ends_as_one_that_was_asked_for_as_long(
     }  # fmt: skip
     assert same(weights(longer.start), weights(parent.last))
     assert {path.name for path in parent.probes_path.glob("step-*")} <= {p.name for p in longer.probes_path.iterdir()}
+
+
+@pytest.fixture
+def spawned(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands of the processes that would have been started."""
+    said: list[list[str]] = []
+    monkeypatch.setattr(launch, "_spawn", lambda arguments, _run: said.append(list(arguments)))
+    return said
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_branch_begins_from_the_checkpoint_that_it_was_asked_of(
+    parent: RunDirectory, root: Path, spawned: list[list[str]], gone: bool
+) -> None:
+    """Also where the other run has trained on since, or is deleted, when its turn comes."""
+    other = RunDirectory(root / "other")
+    shutil.copytree(parent.path, other.path)
+    replace_atomically(other.last, parent.kept(6).read_bytes())
+    branch = start_branch(root, other.last, {"learning_rate": 0.005, "epochs": 2}, waits=True)
+    (arguments,) = spawned
+    if gone:
+        shutil.rmtree(other.path)
+    else:
+        replace_atomically(other.last, parent.last.read_bytes())
+    done = train(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert same(weights(branch.start), weights(parent.kept(6)))
+    assert branch.config()["branch"] == {
+        "run": "other", "checkpoint": "last", "step": 6, "changed": {"learning_rate": [0.02, 0.005]}, "mode": "continue"
+    }  # fmt: skip
+    steps = [record["step"] for record in branch.metrics() if record["kind"] == "train"]
+    assert steps == list(range(7 if gone else 1, 13))
+    assert (
+        "other/metrics.jsonl is gone, so that curves and film begin at step 6" in branch.log_path.read_text()
+    ) == gone
+
+
+def test_a_branch_that_could_not_begin_keeps_what_it_was_to_begin_from(
+    parent: RunDirectory, root: Path, spawned: list[list[str]]
+) -> None:
+    branch = start_branch(root, parent.kept(6), {"batch": 4096})
+    assert train(*spawned.pop()).returncode == 2
+    assert "--batch 4096" in branch.status()["message"]
+    assert not branch.config_path.exists()
+    assert branch.start.read_bytes() == parent.kept(6).read_bytes()
+    start_again(branch)
+    assert len(spawned) == 1
+
+
+def test_no_branch_is_asked_of_a_checkpoint_that_is_gone(parent: RunDirectory, root: Path) -> None:
+    with pytest.raises(LaunchError, match=r"there is no checkpoint .*step-000000007\.pt, so no branch"):
+        start_branch(root, parent.kept(7), {})
+    assert not root.exists()
+
+
+def test_the_status_says_of_which_step_the_last_checkpoint_is(parent: RunDirectory) -> None:
+    assert parent.status()["saved"] == checkpoints.load(parent.last).results["step"] == 12
 
 
 def test_an_earlier_checkpoint_without_changes_leads_to_the_same_end(parent: RunDirectory, tmp_path: Path) -> None:

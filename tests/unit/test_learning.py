@@ -125,6 +125,45 @@ def test_a_long_validation_is_no_pause(read: Read) -> None:
     assert len(learning.pauses(read(records))) == 1
 
 
+@pytest.mark.parametrize("seconds", [7.0, 20.0, 59.0])
+def test_a_short_stop_is_a_pause_and_is_left_out(read: Read, seconds: float) -> None:
+    curves = read(moved([train(step) for step in range(1, 101)], 41, seconds))
+    (pause,) = learning.pauses(curves)
+    assert (pause.step, pause.hours * 3600) == (41, pytest.approx(seconds))
+    at = learning.places(curves, "time")
+    assert at is not None
+    np.testing.assert_allclose(at(np.array([40, 41, 100])) * 3600, [78, 80, 198])
+
+
+def test_a_slow_step_is_no_pause(read: Read) -> None:
+    """The record of step 41 says itself that its 64 pictures took 40 s."""
+    records = moved([train(step) for step in range(1, 101)], 41, 38.0)
+    records[40]["images_per_second"] = 64 / 40
+    assert learning.pauses(read(records)) == []
+
+
+def test_a_validation_that_does_not_say_how_long_it_took_is_no_pause(read: Read) -> None:
+    records = moved([train(step) for step in range(1, 31)], 21, 600.0)
+    assert learning.pauses(read([*records, val(20, 0.5, seconds=None, time=1000.0 + 40 + 600)])) == []
+
+
+def test_writing_checkpoints_slowly_is_no_pause_and_a_stop_there_is(read: Read) -> None:
+    """Behind each of six validations 20 s go by, and behind the fourth somebody stopped it for two minutes more."""
+    records = [train(step) for step in range(1, 71)]
+    for end in range(10, 70, 10):
+        records = moved(records, end + 1, 20.0 + 120.0 * (end == 40))
+        records.append(val(end, 0.5, seconds=0.0, time=1000.0 + 2 * end + 2 * (end - 10) + 120 * (end > 40)))
+    (pause,) = learning.pauses(read(records))
+    assert (pause.step, pause.hours * 3600) == (41, pytest.approx(140.0))
+    assert learning.pauses(read([one for one in records if one["step"] <= 20])) == []
+
+
+def test_where_records_do_not_tell_their_speed_a_pause_is_over_a_minute(read: Read) -> None:
+    for seconds, count in ((55.0, 0), (65.0, 1)):
+        records = [train(step, images_per_second=None) for step in range(1, 101)]
+        assert len(learning.pauses(read(moved(records, 41, seconds)))) == count
+
+
 def test_a_clock_set_back_is_no_time_won(read: Read) -> None:
     curves = read(moved([train(step) for step in range(1, 31)], 11, -3600.0))
     at = learning.places(curves, "time")
@@ -178,11 +217,11 @@ def test_no_speed_without_records_and_of_none_that_is_a_number(read: Read) -> No
 
 def test_an_epoch_takes_its_steps_and_its_validation(read: Read) -> None:
     records = [train(step) for step in range(1, 36)]
-    records = moved(moved(records, 11, 7.0), 26, 3600.0)
+    records = [*moved(moved(records, 11, 7.0), 26, 3600.0), val(10, 0.5, seconds=7.0, time=1000.0 + 20 + 7)]
     epochs, seconds = learning.epoch_seconds(read(records))
     assert epochs.tolist() == [0.0, 1.0, 2.0]
-    # Nine steps of 2 s after the first record; then ten and 7 s between; then ten, with a pause that is left out.
-    assert seconds.tolist() == pytest.approx([18.0, 27.0, 20.0])
+    # Nine steps of 2 s after the first record, and 7 s of validation; then ten; ten, with a pause that is left out.
+    assert seconds.tolist() == pytest.approx([25.0, 20.0, 20.0])
     assert learning.epoch_seconds(read(records[:20]))[0].tolist() == [0.0, 1.0]
     assert learning.epoch_seconds(read([]))[0].size == 0
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,12 +17,14 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet import plan, probes, recorder
+from alexnet import branches, course, plan, probes, recorder, timing
 from alexnet.build import build
 from alexnet.config import TrainConfig
+from alexnet.course import highest_rate, scheduled_rate, steps_between_validations, validations_after
 from alexnet.data.loading import Share
 from alexnet.data.preprocessing import Geometry, Preprocessing, StatisticsGatherer
 from alexnet.machine import chosen
+from alexnet.optim import Plateau
 from alexnet.presets import PRESETS, configured
 from alexnet.rehearsal import Doing, measured, rehearsed
 from alexnet.runs import RunDirectory
@@ -115,6 +119,15 @@ def test_a_comma_is_said_to_be_no_decimal_sign() -> None:
     assert wrong["momentum"].endswith("write 100, without commas")
 
 
+@pytest.mark.parametrize("text", ["٣", "３", "0.٥", "1²", "१"])
+def test_digits_of_other_scripts_are_no_numbers(text: str) -> None:
+    names = sorted(WHOLE | FRACTIONS)
+    _, wrong = plan.problems({"data": "x", **dict.fromkeys(names, text)})
+    assert sorted(wrong) == names
+    for name in names:
+        assert wrong[name].endswith(f"must be a {'whole ' * (name in WHOLE)}number, got {text!r}")
+
+
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
 def test_a_preset_as_text_is_the_preset(preset: Any) -> None:
     config = configured(preset.name, "x")
@@ -200,21 +213,122 @@ def test_long_schedules_are_drawn_through_some_of_their_steps() -> None:
     assert max(found.rates) <= 1
 
 
+def spoken(text: str) -> list[tuple[str, int]]:
+    """Every rate that a sentence names with its step."""
+    found = re.findall(r"(\S+) at step ([\d,]+)", text)
+    return [(rate, int(step.replace(",", "").rstrip(","))) for rate, step in found]
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "cosine", "constant"])
+def test_the_course_in_words_is_the_schedules_own(schedule: str) -> None:
+    """Over warm-ups, lengths and starts: every rate that is named is that of its step, and the words say its way."""
+    for warmup, epochs, per_epoch, start in itertools.product(
+        (0.0, 0.01, 0.4, 1.0, 1.7, 2.5, 3.0, 40.0), (1, 2, 3, 7, 60), (1, 4, 62), (0, 1, 5, 100)
+    ):
+        config = TrainConfig(data="x", schedule=schedule, warmup_epochs=warmup, epochs=epochs, learning_rate=0.02)
+        steps = epochs * per_epoch
+        found = plan.rates(config, per_epoch, start=start)
+        if start >= steps:
+            assert found == ((), (), f"No step is left after step {start}.")
+            continue
+        values = [scheduled_rate(config, step, steps=steps, steps_per_epoch=per_epoch) for step in range(start, steps)]
+        text, highest = found.explanation, max(values)
+        assert found.steps[0], found.steps[-1] == (start + 1, steps)
+        assert highest in found.rates  # so that the curve shows its peak
+        for rate, step in spoken(text):
+            assert rate == f"{values[step - 1 - start]:.3g}", (text, step)
+        if len(values) == 1:
+            assert text.startswith(f"There is one step, with {highest:.3g}.")
+            continue
+        peak = values.index(highest)
+        assert ("It rises from" in text) is (peak > 0), text
+        if peak:
+            assert spoken(text)[:2] == [(f"{values[0]:.3g}", start + 1), (f"{highest:.3g}", start + peak + 1)]
+        falls = "falls" in text.partition(" It never")[0]
+        assert falls is (schedule == "cosine" and peak < len(values) - 1), text
+        assert falls or values[peak:] == [values[-1]] * len(values[peak:])
+        assert falls or peak == len(values) - 1 or f"stays at {values[-1]:.3g} until step {steps:,}, the last" in text
+        assert not falls or spoken(text.partition(" It never")[0])[-1] == (f"{values[-1]:.3g}", steps)
+        assert ("never reaches the 0.02" in text) is (not start and warmup > 0 and highest < 0.995 * 0.02), text
+
+
+def test_the_peak_of_a_warm_up_into_a_cosine_is_where_no_other_step_is_higher() -> None:
+    config = TrainConfig(data="x", schedule="cosine", warmup_epochs=3, epochs=4, learning_rate=1)
+    step, rate = highest_rate(config, steps=4000, steps_per_epoch=1000)
+    # s·(1+cos(πs/N)) is highest where y·tan(y) = 1/2 with y = πs/2N: y = 0.6533, since tan(0.6533) = 0.7654
+    assert step == pytest.approx(0.6533 * 2 * 4000 / np.pi, abs=1)
+    assert rate == pytest.approx(step / 3000 * (1 + np.cos(np.pi * (step - 1) / 4000)) / 2)
+    huge = TrainConfig(data="x", schedule="cosine", warmup_epochs=3e3, epochs=100_000)
+    began = time.perf_counter()
+    assert highest_rate(huge, steps=10**11, steps_per_epoch=10**6)[1] < 0.01
+    assert time.perf_counter() - began < 0.5
+
+
 def test_the_drops_of_a_plateau_are_explained_and_not_drawn() -> None:
     found = plan.rates(configured("paper-2012", "x"), 10)
     assert set(found.rates) == {0.01}
-    assert "to 0.001, then 0.0001, then 1e-05" in found.explanation
-    assert "4 validations without" in found.explanation
+    assert found.explanation == (
+        "It stays at 0.01 until step 900, the last. After 4 validations without a lower error it is divided by 10, to "
+        "0.001, then 0.0001, then 1e-05; the next such stall ends the run. When that happens the validations decide, "
+        "so no drop is drawn."
+    )
     once = plan.rates(configured("paper-2012", "x", drops=0, patience=1), 10).explanation
-    assert once == "It stays at 0.01; 1 validation without a lower error ends the run."
+    assert once.endswith("After 1 validation without a lower error the run ends.")
+
+
+@pytest.mark.parametrize("drops", [0, 1, 3])
+@pytest.mark.parametrize("patience", [1, 3, 4])
+@pytest.mark.parametrize("so_far", [None, (0.01, 2, -1), (0.01, 2, 0), (0.001, 1, 2), (0.0001, 0, 1)])
+def test_no_more_drops_are_told_than_validations_can_bring(
+    drops: int, patience: int, so_far: tuple[float, int, int] | None
+) -> None:
+    """Against the trainer's own plateau, which is told that nothing gets better any more."""
+    stalled = None if so_far is None or so_far[2] >= patience else plan.Stalled(*so_far)
+    for epochs in range(1, 18):
+        config = TrainConfig(data="x", epochs=epochs, patience=patience, drops=drops)
+        if stalled is None:
+            plateau = Plateau(0.01, patience, drops)
+        else:
+            best = 0.5 if stalled.stalled_for >= 0 else np.inf
+            plateau = Plateau(stalled.rate, patience, stalled.drops_left, best, max(0, stalled.stalled_for))
+        seen = [f"{plateau.rate:.3g}" for _ in range(epochs) if not plateau.finished and plateau.validated(0.5)]
+        text = plan.rates(config, 5, stalled=stalled).explanation
+        told = re.search(r"divided by 10, to (.*?)[;.] ", text)
+        assert (told[1].split(", then ") if told else []) == seen, text
+        assert ("ends the run" in text or "the run ends" in text) is plateau.finished, text
+
+
+def test_a_training_that_goes_on_has_the_steps_and_validations_that_are_left() -> None:
+    config = tiny(epochs=5, validate_every=1.5, schedule="plateau")
+    found = plan.rates(config, 6, start=13, stalled=plan.Stalled(0.002, 1, 0))
+    assert found.steps == tuple(range(14, 31))
+    assert set(found.rates) == {0.002}
+    assert found.explanation.startswith("It stays at 0.002 until step 30")
+    for every in (0.1, 1.0, 1.5, 2.0, 50.0):
+        config = tiny(epochs=5, validate_every=every)
+        after = steps_between_validations(config, 6)
+        validated = [step for step in range(1, 31) if step % after == 0 or step == 30]
+        for start in range(31):
+            left = [step for step in validated if step > start]
+            assert validations_after(config, 6, start) == (len(left) if start < 30 else 0)
+
+
+def test_what_begins_a_plateau_anew_is_what_branches_say() -> None:
+    assert course.RATE == branches._RATE
 
 
 def test_schedules_in_words_where_they_are_odd() -> None:
     short = configured("quick", "x", warmup_epochs=1, max_steps=5)
-    assert "takes all 5 steps" in plan.rates(short, 62).explanation
+    assert plan.rates(short, 62).explanation.endswith(
+        "It never reaches the 0.02 of the recipe, since the training ends before the warm-up."
+    )
     assert plan.rates(short, 0).steps == ()
-    rise = plan.rates(configured("quick", "x"), 62).explanation
-    assert rise.startswith("It rises to 0.02 over the first 62 of 3,720 steps, then falls from 0.02 to nearly 0")
+    assert plan.rates(configured("quick", "x"), 62).explanation == (
+        "It rises from 0.000323 at step 1 to 0.02 at step 62, then falls along a cosine to 3.57e-09 at step 3,720, "
+        "the last."
+    )
+    few = plan.rates(configured("quick", "x", epochs=2), 62).explanation
+    assert few.endswith("It never reaches the 0.02 of the recipe, since the cosine falls while it warms up.")
 
 
 # --- memory and disk -------------------------------------------------------------------------------------------------
@@ -373,6 +487,51 @@ def test_a_disk_that_is_too_small_is_a_problem(pictures: Path, tmp_path: Path, m
     monkeypatch.setattr("alexnet.plan.shutil.disk_usage", lambda _path: usage)
     found = rehearsed(tiny(pictures), runs=tmp_path)
     assert ["has 1000 bytes free" in problem for problem in found.problems] == [True]
+
+
+def test_what_other_programs_took_is_what_the_machine_did_beside_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    before = timing.Worked(at=100.0, machine=5000.0, own=10.0)
+    after = timing.Worked(at=110.0, machine=5030.0, own=22.0)  # of 40 seconds, 30 were worked, 12 of them by us
+    assert timing.others_share(before, after) == pytest.approx(18 / 40)
+    assert timing.others_share(before, after._replace(machine=5011.0)) == 0.0  # the two are not counted at once
+    assert timing.others_share(before, after._replace(at=100.2)) is None
+    assert timing.others_share(None, after) is timing.others_share(before, None) is None
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/stat"), reason="this system does not say what its cores did")  # noqa: PTH110
+def test_another_program_is_seen_and_our_own_work_is_not_held_against_it() -> None:
+    code = "import time\nwhile time.process_time() < 60: pass"
+    with subprocess.Popen([sys.executable, "-c", code]) as spinning:
+        begun = timing.Worked.so_far()
+        own, end = time.process_time(), time.perf_counter() + 1.0
+        while time.perf_counter() < end:
+            pass
+        own, ended = time.process_time() - own, timing.Worked.so_far()
+        ticks = timing._ticks(str(spinning.pid))
+        spinning.kill()
+    assert begun is not None
+    assert ended is not None
+    assert ended.own - begun.own == pytest.approx(own, abs=0.05)
+    share = timing.others_share(begun, ended)
+    assert share is not None
+    cores = os.cpu_count() or 1
+    assert 0.7 * ticks / os.sysconf("SC_CLK_TCK") / cores - 0.1 <= share <= 1 - (own - 0.1) / cores
+
+
+def test_what_holds_it_up_is_said_only_where_it_is_known() -> None:
+    assert timing._bottleneck(0.0, 60, 100, None) == (
+        "the network sets the pace; reading beside it takes 40% of its speed"
+    )
+    assert timing._bottleneck(0.0, 60, 100, 0.05) == timing._bottleneck(0.0, 60, 100, None)
+    assert timing._bottleneck(0.0, 60, 100, 0.3) == (
+        "the network sets the pace; other programs took about 30% of the cores meanwhile"
+    )
+    assert timing._bottleneck(0.0, 99, 100, 0.0) == "the network sets the pace"
+    assert timing._bottleneck(0.5, 60, 100, 0.3) == (
+        "reading holds it up: 50% of each step is waiting for pictures; other programs took about 30% of the cores "
+        "meanwhile"
+    )
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

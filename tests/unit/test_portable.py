@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from alexnet import archive, portable
+from alexnet import archive
 from alexnet.about import About, about, delete, unknown_files, write_about
 from alexnet.archive import ArchiveError
 from alexnet.config import TrainConfig
@@ -333,7 +333,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=103_000_000)  # 3 MB more than are to stay free
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
-    with pytest.raises(RunError, match=r"holds 3\.0 MB and .* has 103\.0 MB free, of which 104\.9 MB stay free"):
+    with pytest.raises(RunError, match=r"holds 2\.9 MiB and .* has 98\.2 MiB free, of which 100\.0 MiB stay free"):
         import_run(file, tmp_path / "b")
     assert not (tmp_path / "b").exists()
 
@@ -732,10 +732,6 @@ def test_an_imported_run_says_where_its_data_was(run: RunDirectory, tmp_path: Pa
     for checkpoint in run.checkpoints().values():
         checkpoint.unlink()
     assert "without its last checkpoint it can be looked at, and does not go on" in origin(run.path)
-
-
-def test_built_in_data_has_the_name_that_imports_know() -> None:
-    assert portable._BUILT_IN == BUILT_IN
 
 
 @pytest.mark.parametrize("module", ["about", "archive", "portable"])

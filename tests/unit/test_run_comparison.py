@@ -12,17 +12,21 @@ from typing import Any
 import pytest
 
 from alexnet.config import TrainConfig
+from alexnet.runs import RunDirectory
 from analysis.formats import FORMATS, write
 from analysis.history import History
 from analysis.run_comparison import (
     Run,
+    Shared,
     Validation,
     config_table,
     descent,
+    may_share,
     method,
     results_table,
     run_of,
     run_of_curves,
+    shared,
     surroundings_table,
     two_standard_errors,
     validation_pictures,
@@ -270,6 +274,107 @@ def test_parents_that_are_gone_go_in_circles_or_are_no_runs() -> None:
     )
     odd = {"b": {"branch": {"run": 3, "changed": {"x": 1}, "step": "x", "checkpoint": []}}}
     assert descent("b", odd) == ("b goes on from a checkpoint that belongs to no run, with nothing changed.",)
+
+
+# --- a common past ----------------------------------------------------------------------------------------------------
+
+
+def past(run: str | None, step: int, mode: str = "continue") -> dict[str, Any]:
+    return {"branch": {"run": run, "checkpoint": "last", "step": step, "changed": {}, "mode": mode}}
+
+
+def test_branches_share_what_they_and_their_parents_went_on_from() -> None:
+    records = {
+        "first": record(),
+        "second": past("first", 40),
+        "third": past("second", 90),
+        "early": past("second", 30),
+        "anew": past("first", 40, mode="weights"),
+        "orphan": past("gone", 70),
+        "sibling": past("gone", 50),
+        "ring": past("ring", 5),
+    }
+    expected = {
+        ("first", "second"): 40, ("second", "third"): 90, ("first", "third"): 40, ("first", "early"): 30,
+        ("third", "early"): 30, ("first", "anew"): 0, ("second", "anew"): 0, ("orphan", "sibling"): 50,
+        ("first", "orphan"): 0, ("gone", "orphan"): 70, ("ring", "first"): 0,
+    }  # fmt: skip
+    for (one, other), step in expected.items():
+        assert may_share(one, other, records) == may_share(other, one, records) == step, (one, other)
+
+
+def recorded(steps: range, tops: dict[int, float], start: float) -> list[dict[str, Any]]:
+    """A record a step, and validations at some."""
+    found: list[dict[str, Any]] = []
+    for step in steps:
+        found.append(
+            {"kind": "train", "step": step, "loss": 2 / step, "top1": 0.5, "pictures": 64, "time": start + step}
+        )
+        if step in tops:
+            found.append(
+                {"kind": "val", "step": step, "top1": tops[step], "loss": 1.0, "pictures": 3925, "seconds": 1.0}
+                | {"time": start + step + 0.5}
+            )
+    return found
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> tuple[RunDirectory, RunDirectory]:
+    """A run whose best validation, of 30 steps, is at step 10, and a branch of it from step 10 with 20 of its own."""
+    parent, child = (RunDirectory(tmp_path / name) for name in ("parent", "child"))
+    for one in (parent, child):
+        one.path.mkdir()
+    for entry in recorded(range(1, 31), {5: 0.2, 10: 0.9, 20: 0.5, 30: 0.6}, 1e9):
+        parent.append_metrics(entry)
+    child.inherit(parent, 10)
+    for entry in recorded(range(11, 31), {20: 0.7, 30: 0.65}, 2e9):
+        child.append_metrics(entry)
+    return parent, child
+
+
+def side(run: RunDirectory) -> Run:
+    curves, path = History(run.metrics_path).update(), run.metrics_path
+    return run_of_curves(run.path.name, record(), curves, validation_pictures(path), {})
+
+
+def test_a_branch_and_its_parent_share_records_and_are_judged_by_the_others(
+    family: tuple[RunDirectory, RunDirectory],
+) -> None:
+    parent, child = (History(one.metrics_path).update() for one in family)
+    assert shared(parent, child, 10) == shared(child, parent, 10) == Shared(10, 2)
+    assert shared(parent, child, 25) == Shared(10, 2)  # the records themselves part at 11
+    assert shared(parent, child, 9) == Shared(9, 1)
+    assert shared(parent, parent, 30) == Shared(30, 4)
+    one, other = map(side, family)
+    assert (one.best, one.validations) == (other.best, 4)
+    # Together with their common past both would be equally good: their best validation is the same one.
+    assert "have the same top-1" in verdict(one, other).text
+    found = verdict(one, other, Shared(10, 2))
+    assert found.difference == pytest.approx(0.6 - 0.7)
+    assert found.decided
+    assert found.text.startswith(
+        "Up to step 10 parent and child are one training, with 2 validations: what was recorded there counts once, and "
+        "they are weighed against each other by what came after. child is better than parent by 10.0 points"
+    )
+    assert "Each is the best of its validations" not in found.text  # two and two
+
+
+def test_equal_numbers_of_two_trainings_are_not_shared(family: tuple[RunDirectory, RunDirectory]) -> None:
+    """The same seed gives the same losses; that is another training nevertheless, at another time."""
+    parent, again = family
+    again.metrics_path.write_bytes(b"")
+    for entry in recorded(range(1, 31), {5: 0.2, 10: 0.9, 20: 0.5, 30: 0.6}, 2e9):
+        again.append_metrics(entry)
+    assert shared(*(History(one.metrics_path).update() for one in (parent, again)), 10) == Shared()
+    assert shared(History(parent.path / "nothing").update(), History(parent.metrics_path).update(), 10) == Shared()
+
+
+def test_a_branch_that_was_not_validated_yet_cannot_be_compared(family: tuple[RunDirectory, RunDirectory]) -> None:
+    parent, child = family
+    child.forget_after(15)
+    found = verdict(side(parent), side(child), Shared(10, 2))
+    assert (found.difference, found.decided) == (None, False)
+    assert found.text.endswith("child has not been validated since, so there is nothing to compare.")
 
 
 # --- chance -----------------------------------------------------------------------------------------------------------

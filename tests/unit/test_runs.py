@@ -211,3 +211,37 @@ def test_new_paths_never_clash(tmp_path: Path) -> None:
         paths.append(new_path(tmp_path, "quick"))
         paths[-1].mkdir()
     assert len(set(paths)) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, ""),
+        (b'{"state": "finished"}', ""),
+        (b"", "status.json is damaged"),
+        (b'{"state": "run', "status.json is damaged"),
+        (b"\xff\xfe", "status.json is damaged"),
+        (b"[]", "status.json is damaged: it names no state"),
+        (b'{"state": "asleep"}', "status.json is damaged: it names no state"),
+        (b'{"state": ["running"]}', "status.json is damaged: it names no state"),
+    ],
+)
+def test_a_damaged_status_is_told_from_none(tmp_path: Path, content: bytes | None, says: str) -> None:
+    run = RunDirectory(tmp_path)
+    if content is not None:
+        run.status_path.write_bytes(content)
+    assert run.status_trouble() == (says and f"{tmp_path}/{says}")
+
+
+def test_discarding_what_a_page_asked_for_keeps_what_a_branch_begins_from(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    run.request_path.write_text("{}")
+    run.lock()
+    run.start.write_bytes(b"weights")
+    run.begin({"a": 1})
+    run.discard()
+    run.release()
+    assert sorted(path.relative_to(run.path).as_posix() for path in run.path.rglob("*")) == [
+        "checkpoints", "checkpoints/start.pt", "request.json"
+    ]  # fmt: skip

@@ -351,6 +351,20 @@ def test_a_training_measure_is_smooth_over_its_extremes(run: Curves, other: Curv
     assert figure.layout.yaxis.title.text == "training loss, nats, smoothed"
 
 
+@pytest.mark.parametrize(("measure", "first"), [("val_top1", 1750), ("train_loss", 1750)])
+def test_a_branch_is_drawn_from_where_it_parts(run: Curves, other: Curves, measure: Any, first: float) -> None:
+    figure = training_compare.compare_figure(
+        {"parent": run, "branch": run, "else": other}, measure, LIGHT, View(half_life=20), parted={"branch": 1750}
+    )
+    for name, start in (("parent", SPE if measure == "val_top1" else 1), ("branch", first)):
+        (line,) = [one for one in figure.data if one.name == name]
+        assert (min(line.x), max(line.x)) == (start, STEPS)
+    assert lines_at(figure) == [1750]
+    later = training_compare.compare_figure({"parent": run, "branch": run}, measure, LIGHT, parted={"branch": 2000})
+    assert list(trace(later, "branch, best").x) == [None]  # the best is in what they share, and marked once
+    assert list(trace(later, "parent, best").x) == [BEST]
+
+
 def test_eight_runs_can_be_told_apart_and_more_can_too(other: Curves) -> None:
     figure = training_compare.compare_figure({f"run {at}": other for at in range(12)}, "val_top1", LIGHT)
     looks = [(one.line.color, one.line.dash) for one in figure.data if one.mode == "lines+markers"]

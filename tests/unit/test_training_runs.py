@@ -19,7 +19,7 @@ from alexnet.build import build
 from alexnet.config import TrainConfig
 from alexnet.initialisation import initialise
 from alexnet.runs import RunDirectory
-from tests.training import ROOT, folder_of_pictures, options, train
+from tests.training import ROOT, command, folder_of_pictures, options, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -498,12 +498,6 @@ def test_by_choice_the_first_unreadable_picture_ends_the_run(torn: Path, tmp_pat
 
 
 # --- packs and evaluation ---------------------------------------------------------------------------------------------
-
-
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "alexnet", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
 
 
 def test_a_pack_trains_to_the_same_weights_as_its_folder(
