@@ -1,4 +1,4 @@
-"""python -m alexnet VERB: train, plan, ablate, evaluate, inspect, convert, pack, export, import, presets."""
+"""python -m alexnet VERB: train, plan, ablate, evaluate, inspect, convert, bundle, pack, export, import, presets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from alexnet import ablation, portable
+from alexnet.bundled import CARD
 from alexnet.commandline import Parser, status, write_utf8
 from alexnet.config import RESUMABLE, TrainConfig, option
 from alexnet.data.imagenet import readable
@@ -137,6 +138,14 @@ def parser() -> argparse.ArgumentParser:
     convert.add_argument("--half", action="store_true", help="store weights as float16, in half the room")
     convert.add_argument("--force", action="store_true", help="write over OUT if it exists")
 
+    _add_bundle(verbs)
+    _add_pack(verbs)
+    _add_export_and_import(verbs)
+    verbs.add_parser("presets", help="the recipes, what to expect of them and their commands")
+    return top
+
+
+def _add_pack(verbs: argparse._SubParsersAction[Parser]) -> None:
     pack = verbs.add_parser("pack", help="decode and resize pictures once, to read them at memory speed ever after")
     pack.add_argument("data", metavar="DATA", help="as for train")
     pack.add_argument("out", metavar="OUT", type=Path, help="a new folder; packing that was interrupted goes on")
@@ -146,9 +155,25 @@ def parser() -> argparse.ArgumentParser:
     pack.add_argument("--val-fraction", type=float, default=0.1, metavar="X", help="share kept for validation")
     pack.add_argument("--seed", type=int, default=0, metavar="N", help="decides which")
 
-    _add_export_and_import(verbs)
-    verbs.add_parser("presets", help="the recipes, what to expect of them and their commands")
-    return top
+
+def _add_bundle(verbs: argparse._SubParsersAction[Parser]) -> None:
+    bundle = verbs.add_parser(
+        "bundle",
+        help="a finished run as what a project ships: float16 weights, the film, records and a model card",
+        description="Makes a folder of a finished run: the weights as float16, the run's config, records and moments "
+        "without paths of this machine and without photographs, and a model card whose figures are measured on DATA.",
+    )
+    bundle.add_argument("run", metavar="RUN", type=Path, help="the finished run's folder")
+    bundle.add_argument("out", metavar="OUT", type=Path, help="a new folder")
+    bundle.add_argument("--data", metavar="DATA", help="the pictures of the training (default: where they were)")
+    bundle.add_argument(
+        "--checkpoint", choices=["best", "last"], default="best", help="whose weights are shipped (default: best)"
+    )
+    bundle.add_argument(
+        "--moments", type=_positive, default=80, metavar="N", help="of the film, at least 60 (default: 80)"
+    )
+    bundle.add_argument("--note", default="", metavar="TEXT", help="what the card says of narrower layers' cost")
+    bundle.add_argument("--force", action="store_true", help="put it in the place of a bundle that is there")
 
 
 def _add_ablate(verbs: argparse._SubParsersAction[Parser]) -> None:
@@ -439,6 +464,29 @@ def _convert(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bundle(options: argparse.Namespace) -> int:
+    from alexnet import bundle  # noqa: PLC0415 - as above
+    from alexnet.data.sources import is_there  # noqa: PLC0415 - numpy and Pillow
+
+    _listen()
+    data = options.data or str(RunDirectory.open(options.run).config().get("config", {}).get("data", ""))
+    if not is_there(data):
+        raise UserError(f"the figures are measured on the training's pictures, and {data} is not there: name --data")
+    with bundle.gathered(
+        options.run, options.out, which=options.checkpoint, moments=options.moments, force=options.force
+    ) as made:
+        # What the card says is analysis's to measure, which builds on this package and not the other way round.
+        command = [sys.executable, "-m", "analysis", "card", str(made.folder), "--run", str(options.run)]
+        command += ["--checkpoint", options.checkpoint, "--data", data, f"--note={options.note}"]
+        ended = subprocess.run(command, env=environment(), check=False).returncode  # noqa: S603 - our own program
+        if ended:
+            return ended
+        made.publish()
+    size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
+    print(f"{options.out}: {size / 1e6:.1f} MB in all; its card is {options.out / CARD}")
+    return 0
+
+
 def _lasting(data: str) -> str:
     """A name of the data that means the same from any folder, since a run may be resumed from another."""
     return str(Path(data).resolve()) if data not in {"", BUILT_IN} and Path(data).exists() else data
@@ -566,6 +614,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "evaluate": _evaluate,
         "inspect": _inspect,
         "convert": _convert,
+        "bundle": _bundle,
         "pack": _pack,
         "export": _export,
         "import": _import,

@@ -1,4 +1,4 @@
-"""python -m analysis VERB: networks, table, compare, verify, kernels, activations, ablation."""
+"""python -m analysis VERB: networks, table, compare, verify, kernels, activations, ablation, card."""
 
 from __future__ import annotations
 
@@ -75,7 +75,17 @@ def parser() -> argparse.ArgumentParser:
     )
     trained.add_argument("--write", action="store_true", help="also write results.json and results.md into the folder")
     trained.add_argument("--format", choices=("text", "markdown", "json"), default="text")
+    _add_card(verbs.add_parser("card", help="the figures and the model card of a bundle"))
     return top
+
+
+def _add_card(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("folder", type=Path, metavar="BUNDLE", help="the folder that `python -m alexnet bundle` made")
+    verb.add_argument("--run", type=Path, metavar="RUN", help="measure again: the run it was made of, and --data")
+    verb.add_argument("--data", metavar="DATA", help="the pictures of the training")
+    verb.add_argument("--checkpoint", choices=("best", "last"), default="best", help="whose weights they are")
+    verb.add_argument("--note", default="", metavar="TEXT", help="what the card says besides")
+    verb.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:1 (default: auto)")
 
 
 def _add_kernels(verb: argparse.ArgumentParser) -> None:
@@ -333,6 +343,38 @@ def _ablation(options: argparse.Namespace) -> int:
     return 0
 
 
+def _card(options: argparse.Namespace) -> int:
+    """Measures and writes results.json and MODEL_CARD.md; without a run the card alone, from results.json."""
+    from alexnet.bundled import Bundle  # noqa: PLC0415
+    from analysis import card, shipped  # noqa: PLC0415
+
+    bundle = Bundle(options.folder)
+    if (options.run is None) != (options.data is None):
+        raise errors.UserError("--run and --data belong together: both to measure, none to write the card again")
+    if options.run is None:
+        card.save(bundle.results(), bundle.folder)
+        return 0
+    from alexnet.progress import Progress  # noqa: PLC0415
+
+    progress = Progress("card")
+    try:
+        results = shipped.measured(
+            bundle.folder,
+            options.run,
+            options.data,
+            which=options.checkpoint,
+            note=options.note,
+            device=options.device,
+            say=progress.say,
+            seen=progress.show,
+        )
+    finally:
+        progress.close()
+    shipped.save(results, bundle.folder)
+    card.save(results, bundle.folder)
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     write_utf8()
@@ -345,6 +387,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "kernels": _kernels,
         "activations": _activations,
         "ablation": _ablation,
+        "card": _card,
     }
     return status(f"python -m analysis {options.verb}", lambda: verbs[options.verb](options), UserError)
 

@@ -183,13 +183,15 @@ def film(
     version: str = "",
     selected: int | None = None,
     on_pick: Callable[[], None] | None = None,
+    from_start: bool = False,
 ) -> int | None:
     """A film of kernels with a slider and a play button; returns the kernel picked just now, or None.
 
     `labels` says of every step what stands beside the slider.  `version` names what else decides the pictures, such as
     their scaling: while it stays, so do the pictures that the browser has.  Where nothing changed the reader's place,
     size and speed stay as they are, and from the newest moment on the film follows.  Each reel is an element of its
-    own, which Streamlit sends again only when it has changed: keep them in `analysis.film.blocks`.
+    own, which Streamlit sends again only when it has changed: keep them in `analysis.film.blocks`.  It first stands at
+    the newest moment or, `from_start`, at the first.
     """
     name = f"{key} {version}"
     with st.container(key=f"film_blocks_{key}", gap=None):
@@ -206,6 +208,7 @@ def film(
             "tile": list(screen.sheet.tile),
             "selected": selected,
             "pickable": on_pick is not None,
+            "from_start": from_start,
         },
         on_picked_change=on_pick or (lambda: None),
     )

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = ("Built-in", "Random", "Run", "File", "Upload")
 PICTURES = ("Samples", "Generated", "Upload", "Camera")
-SAMPLES = ("cat", "coffee", "rocket", "astronaut")
+SAMPLES = ("cat", "coffee", "rocket", "astronaut", "parachute", "golf-ball")
 AUTO = "as recognised"
 _THUMBNAIL = 150
 _MISMATCHES = 6  # that stand in the sentence itself
@@ -191,6 +191,25 @@ def choose_run(name: str, checkpoint: str = "best") -> None:
     for key in ("weights_from", "weights_run", "weights_checkpoint"):  # of a widget that still remembers another
         st.session_state.pop(key, None)
     st.session_state.weights_read = True
+
+
+def choose_built_in(sample: str | None = None) -> None:
+    """Make the network in the box, and this sample where one is given, what these pages look at."""
+    st.session_state.kept_weights_from = "Built-in"
+    st.session_state.pop("weights_from", None)
+    st.session_state.weights_read = True
+    if sample is not None:
+        st.session_state.kept_picture_from, st.session_state.kept_picture_sample = "Samples", sample
+        for key in ("picture_from", "picture_sample"):
+            st.session_state.pop(key, None)
+        st.session_state.picture_read = True
+
+
+def built_in() -> Chosen:
+    """The network in the box, on the fastest device, as the sidebar opens it."""
+    device, version = queries.devices()[0], queries.stamp(queries.BUILT_IN)
+    checkpoint = queries.opened(str(queries.BUILT_IN), version, None, None)
+    return Chosen(f"{queries.BUILT_IN}|{version}|None|None|{device}", "built-in", device, checkpoint)
 
 
 def _device() -> str:
@@ -377,8 +396,8 @@ def _thumbnail(pixels: Pixels) -> Image.Image:
 
 
 _PICTURES_HELP = (
-    "Samples: photographs that are free to share. Generated: pictures that this project makes by rule. Upload: any "
-    "picture file. Camera: your own; it stays on this machine."
+    "Samples: photographs that are free to share, and two drawings. Generated: pictures that this project makes by "
+    "rule. Upload: any picture file. Camera: your own; it stays on this machine."
 )
 
 

@@ -19,10 +19,13 @@ from app import looking, state  # noqa: E402
 
 st.set_page_config(page_title="AlexNet laboratory", page_icon=str(Path(__file__).parent / "icon.png"), layout="wide")
 
+first = st.Page("screens/first.py", title="First look", icon=":material/explore:", default=True)
+architecture = st.Page("screens/architecture.py", title="Architecture", icon=":material/view_in_ar:")
 page = st.navigation(
     {
+        "": [first],
         "Count": [
-            st.Page("screens/architecture.py", title="Architecture", icon=":material/view_in_ar:", default=True),
+            architecture,
             st.Page("screens/compare.py", title="Compare", icon=":material/compare_arrows:"),
             st.Page("screens/disagree.py", title="Why tools disagree", icon=":material/balance:"),
         ],
@@ -38,6 +41,8 @@ page = st.navigation(
         ],
     }
 )
+if page is first and state.is_of_networks():  # Architecture was the page without a name, and links to it stay good
+    st.switch_page(architecture, query_params=st.query_params.to_dict())
 LOOKING = {"kernels", "activations", "lrn"}
 TRAINING = {"start", "runs", "compare_runs"}
 
@@ -48,7 +53,7 @@ with st.sidebar:
     if page.url_path in LOOKING:
         state.keep_network_controls()
         looking.controls()
-    elif page.url_path in TRAINING:
+    elif page is first or page.url_path in TRAINING:
         state.keep_network_controls()
     else:
         state.network_controls()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from alexnet.bundled import IMAGENETTE
 from alexnet.errors import UserError
 from app.scans import Scan
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from app.looking import Chosen, Picture
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILT_IN = ROOT / "alexnet" / "trained" / "imagenette.safetensors"
+BUILT_IN = IMAGENETTE.weights
 GENERATED = 1_000
 """Generated pictures to choose from."""
 _LIMIT_SECONDS = 600

@@ -121,6 +121,11 @@ def read_url() -> None:
     st.session_state.url_notices = notices
 
 
+def is_of_networks() -> bool:
+    """Whether the address that a session begins with asks for a network, a stage or anything else to count."""
+    return "url_read" not in st.session_state and not {*_CHECKS, *SIZES, "stage"}.isdisjoint(st.query_params)
+
+
 def notice(text: str) -> None:
     """Say at the top of the page what of the address could not be used."""
     st.session_state.url_notices.append(text)

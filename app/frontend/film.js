@@ -31,7 +31,7 @@ class Player {
   // What the server says now.  The place, the size, the speed and whether it plays are the reader's and stay.
   update(data, setTriggerValue) {
     this.pick = (item) => setTriggerValue("picked", String(item));
-    const newest = this.index === this.steps.length - 1;
+    const newest = this.index === this.steps.length - 1 && !(data.from_start && !this.steps.length);
     const here = this.steps[this.index];
     if (data.film !== this.film) {
       this.leave();

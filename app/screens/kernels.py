@@ -8,6 +8,7 @@ import streamlit as st
 
 from alexnet.spec import times
 from analysis import kernels, sheets
+from analysis.kernel_figures import comparison_table
 from app import choices, components, excitement, exports, looking, queries
 from app.figures.kernels import fourier_scatter
 from app.kernel_detail import show_kernel
@@ -113,6 +114,13 @@ def _page() -> None:
     st.fragment(_explorer, run_every=1.0 if searching else None)(chosen, stage, searching=searching)
     st.header("The towers in numbers" if len(names) > 1 else "The layer in numbers", divider="gray")
     exports.show_table(found.towers_table, "towers", f"{chosen.label}-{layer}-towers")
+    if (compared := comparison_table(found, chosen.label)) is not None:
+        exports.show_table(compared, "compared", f"{chosen.label}-{layer}-compared")
+        st.caption(
+            "These kernels beside those of BVLC's AlexNet, trained on ImageNet's 1.2 million photographs, and what to "
+            "expect of random weights. Compact kernels look for one wave or blob; smooth ones have little noise. "
+            "Which tower has more colour differs between trainings."
+        )
     components.chart(
         fourier_scatter(found.kernels, names, components.palette()),
         key="fourier",

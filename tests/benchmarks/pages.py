@@ -75,7 +75,9 @@ def bare_switch(page: Page, address: str) -> float:
 
 def _ours(page: Page, address: str) -> dict[str, float]:
     found = {
-        "first paint": _open(page, address, "h1:has-text('Architecture')", "[data-testid=stMetric]", "svg.arch"),
+        "first paint": _open(
+            page, f"{address}/architecture", "h1:has-text('Architecture')", "[data-testid=stMetric]", "svg.arch"
+        ),
     }
     # The witnesses count in a process of their own on these two cores; what follows is measured once they are done.
     page.wait_for_selector("text=figures agree", timeout=60_000)

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("browser_app")  # one server and one browser for all of them
 
 
-def _open(page: Page, address: str, path: str = "") -> None:
+def _open(page: Page, address: str, path: str = "architecture") -> None:
+    if path.startswith("?"):
+        path = f"architecture{path}"
     page.goto(f"{address}/{path}")
-    first = "svg.arch" if path.startswith("?") or not path else "h1"
+    first = "svg.arch" if path.startswith("architecture") else "h1"
     page.wait_for_selector(first, timeout=60_000)
     settle(page)
 
@@ -212,7 +214,7 @@ def test_every_network_is_drawn(page: Page, address: str) -> None:
         assert sorted(drawn) == sorted(stage.name for stage in network.stages()), name
 
 
-@pytest.mark.parametrize("path", ["", "compare", "compare?view=kernels", "disagree"])
+@pytest.mark.parametrize("path", ["architecture", "compare", "compare?view=kernels", "disagree"])
 def test_pages_fit_900_pixels_without_scrolling_sideways(page: Page, address: str, path: str) -> None:
     page.set_viewport_size({"width": 900, "height": 900})
     _open(page, address, path)

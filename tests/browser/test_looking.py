@@ -252,7 +252,7 @@ def frame(page: Page) -> list[float]:
         """svg => [[...svg.querySelectorAll('image')].at(-1), svg.querySelector('rect.mark:not([data-mark])')].map(
              e => ['x', 'y', 'width', 'height'].map(name => Number(e.getAttribute(name))))"""
     )
-    unit = picture[2] / 131
+    unit = picture[2] / built_in().network.input_shape[2]
     left, top = (frame[0] - picture[0]) / unit, (frame[1] - picture[1]) / unit
     return [top, left, top + frame[3] / unit, left + frame[2] / unit]
 
@@ -260,7 +260,8 @@ def frame(page: Page) -> list[float]:
 def sees(stage: str, row: int, column: int) -> list[float]:
     network = built_in().network
     (top, bottom), (left, right) = seen(network, stage, row, 0), seen(network, stage, column, 1)
-    return [max(top, 0), max(left, 0), min(bottom + 1, 131), min(right + 1, 131)]
+    _, height, width = network.input_shape
+    return [max(top, 0), max(left, 0), min(bottom + 1, height), min(right + 1, width)]
 
 
 def test_click_on_a_cell_moves_what_it_sees_and_the_arithmetic(page: Page, address: str) -> None:

@@ -19,7 +19,7 @@ from alexnet import checkpoints
 from alexnet.foreign import open_checkpoint
 from alexnet.inference import Viewer, looked_at
 from alexnet.runs import RunDirectory
-from alexnet.spec import LRN
+from alexnet.spec import LRN, times
 from alexnet.zoo import network_from
 from app import queries
 from app.attributions import METHODS
@@ -125,10 +125,14 @@ def test_kernels_open_with_the_built_in_weights(look: Open) -> None:
     app = look("kernels")
     assert not app.error
     assert "**96 kernels of 11×11** on red, green and blue" in words(app)
-    assert "**alexnet-2012@131**, 3×131×131" in words(app)
+    network = BUILT_IN.network
+    assert f"**{network.name}**, {times(network.input_shape)}" in words(app)
     assert address(app)["weights"] == "built-in"
     tables = [frame.value for frame in app.dataframe]
     assert len(tables[-1]) == 96
+    (compared,) = (table for table in tables if "weights" in table.columns)
+    assert compared["weights"].tolist() == ["built-in", "BVLC AlexNet", "random, expected"]
+    assert compared["compact"].tolist()[1:] == [80, 0]
 
 
 def test_the_kernel_in_the_address_is_shown_with_its_numbers(look: Open) -> None:
@@ -211,7 +215,8 @@ def test_pictures_that_are_not_there_are_a_sentence(look: Open, tmp_path: Path, 
 def test_activations_open_with_the_built_in_weights_and_the_cat(look: Open) -> None:
     app = look("activations")
     assert not app.error
-    assert "**cat** through **alexnet-2012@131**: 24 stages, from 3×131×131 to 10 at prob" in words(app)
+    name, shape = BUILT_IN.network.name, times(BUILT_IN.network.input_shape)
+    assert f"**cat** through **{name}**: 24 stages, from {shape} to 10 at prob" in words(app)
     assert address(app)["picture"] == "cat"
 
 
@@ -560,7 +565,7 @@ def test_architecture_s_network_survives_a_visit_to_kernels(look: Open) -> None:
     params = app.metric[0].value
     for page in ("kernels", "activations", "kernels"):
         visit(app, page)
-        assert "alexnet-2012@131" in words(app)
+        assert BUILT_IN.network.name in words(app)
     visit(app, "architecture")
     assert app.selectbox(key="network").value == "vgg-e"
     assert app.metric[0].value == params == f"{143_667_240 - 4097 * 990:,}"

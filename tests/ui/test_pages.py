@@ -52,7 +52,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
 @pytest.fixture
 def app(answers: dict[str, object]) -> AppTest:  # noqa: ARG001 - the page must find its witnesses
-    return AppTest.from_file(str(MAIN), default_timeout=60)
+    return AppTest.from_file(str(MAIN), default_timeout=60).switch_page("screens/architecture.py")
 
 
 def _texts(app: AppTest) -> str:

@@ -18,7 +18,7 @@ from alexnet.errors import UserError
 from alexnet.spec import Conv, MaxPool, Network, ReLU
 from alexnet.zoo import network_from
 from analysis import __main__ as command_line
-from analysis import kernels, sheets
+from analysis import kernel_figures, kernels, sheets
 from analysis.kernels import (
     colour_sentence,
     frequencies,
@@ -351,6 +351,14 @@ def test_published_weights_have_their_published_figures() -> None:
     assert sentence(weights[np.random.default_rng(0).permutation(96)]).startswith("No tower is the colour one")
 
 
+def test_figures_that_others_are_compared_with_are_those_of_the_published_weights() -> None:
+    weights, stated = published(), kernel_figures.BVLC
+    measured_here = kernel_figures.kernel_figures(kernel_measures(weights, 2))
+    assert (stated.kernels, stated.compact) == (96, 80) == (measured_here.kernels, measured_here.compact)
+    assert stated.smoothness == pytest.approx(measured_here.smoothness, abs=5e-5)
+    assert stated.colourfulness == pytest.approx(measured_here.colourfulness, abs=5e-5)
+
+
 def test_published_gratings_point_where_their_gradients_do() -> None:
     # Another route to the direction: the gradient's structure tensor, whose strongest axis is the wave's.
     weights = published()[48:].astype(np.float64)
@@ -364,6 +372,13 @@ def test_published_gratings_point_where_their_gradients_do() -> None:
         agreed += abs((found.orientation - degrees(angle)) % 180 - 90) < 15
     assert compared > 20
     assert agreed >= 0.9 * compared
+
+
+def test_what_is_expected_of_random_weights_is_what_they_have() -> None:
+    expected, found = kernel_figures.random_figures(), kernel_figures.kernel_figures(kernel_measures(noise(2000), 2))
+    assert found.compact == expected.compact == 0
+    assert found.smoothness == pytest.approx(expected.smoothness, rel=0.01)
+    assert found.colourfulness == pytest.approx(expected.colourfulness, rel=0.01)
 
 
 # --- checkpoints and the command line --------------------------------------------------------------------------------
@@ -401,6 +416,25 @@ def test_kernels_of_a_checkpoint() -> None:
         layer_kernels(small(), "conv2")
     with pytest.raises(UserError, match="no kernels in 'relu1'; it has kernels of conv1"):
         layer_kernels(small(), "relu1")
+
+
+def test_kernels_beside_the_published_and_random_ones() -> None:
+    found = layer_kernels(small())
+    table = kernel_figures.comparison_table(found, "mine")
+    assert table is not None
+    mine, bvlc, random = table.records()
+    assert [row["weights"] for row in (mine, bvlc, random)] == ["mine", "BVLC AlexNet", "random, expected"]
+    assert (mine["kernels"], mine["compact"]) == (8, sum(tower.compact for tower in found.towers))
+    assert (mine["colourfulness"], mine["colourfulness_other"]) == (1.0, 0.0)  # the second tower's comes first
+    assert (bvlc["compact"], bvlc["smoothness"], bvlc["colourfulness"]) == (80, 0.66, 0.766)
+    assert (random["compact"], random["smoothness"], random["colourfulness_other"]) == (0, 3.636, 0.667)
+
+
+def test_kernels_of_another_size_are_not_compared_with_them() -> None:
+    checkpoint = checkpoints.untrained(network_from("vgg-a@32").adapted(classes=2, hidden=8))
+    assert kernel_figures.comparison_table(layer_kernels(checkpoint, "conv1_1")) is None
+    deeper = checkpoints.untrained(network_from("alexnet-2012@67").adapted(classes=2, hidden=8))
+    assert kernel_figures.comparison_table(layer_kernels(deeper, "conv2")) is None
 
 
 def test_the_command_line_knows_the_same_choices() -> None:

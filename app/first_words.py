@@ -1,0 +1,120 @@
+"""What the first page says, by the numbers that it shows.  No Streamlit, no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from analysis.formats import Column, Table, percent, write
+from analysis.kernels import COLOUR, COMPACT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from analysis.activations import ClassProbability
+    from analysis.kernels import KernelMeasures
+
+_ONE_WAVE = 1.5
+"""Waves across a kernel: an edge has a light side and a dark one, a grating repeats them."""
+
+
+# --- kernels ---------------------------------------------------------------------------------------------------------
+
+
+class Kinds(NamedTuple):
+    """Numbers of the compact kernels of each kind, the most typical first; the rest is none of them."""
+
+    edges: tuple[int, ...]
+    gratings: tuple[int, ...]
+    blobs: tuple[int, ...]
+
+
+def kinds(kernels: Sequence[KernelMeasures], side: int) -> Kinds:
+    """Which kernels, `side` pixels wide, are edges, gratings and blobs of colour.
+
+    A blob has colour and no direction; an edge has one, and up to a wave and a half over the kernel; a grating more.
+    Kernels that are not compact are no clear pattern.  Of edges and gratings grey ones are the most typical.
+    """
+    clear = [one for one in kernels if (one.compactness or 0) > COMPACT]
+
+    def typical(one: KernelMeasures) -> float:
+        return (one.compactness or 0) * (1 if one.orientation is None else 1 - (one.colourfulness or 0))
+
+    def chosen(wanted: Callable[[KernelMeasures], bool]) -> tuple[int, ...]:
+        return tuple(one.index for one in sorted(filter(wanted, clear), key=typical, reverse=True))
+
+    def waves(one: KernelMeasures) -> float:
+        return (one.frequency or 0) * side
+
+    return Kinds(
+        edges=chosen(lambda one: one.orientation is not None and waves(one) <= _ONE_WAVE),
+        gratings=chosen(lambda one: one.orientation is not None and waves(one) > _ONE_WAVE),
+        blobs=chosen(lambda one: one.orientation is None and (one.colourfulness or 0) > COLOUR),
+    )
+
+
+def orderly(table: Table) -> str:
+    """The comparison of `analysis.kernel_figures`, as Markdown with what a narrow place has room for."""
+    rows = tuple(
+        (one["weights"], f"{one['compact']} of {one['kernels']}", one["smoothness"]) for one in table.records()
+    )
+    columns = (Column("weights", "weights"), Column("compact", "compact"), Column("smoothness", "smoothness"))
+    return write(Table(table.title, columns, rows), "markdown")
+
+
+# --- LRN -------------------------------------------------------------------------------------------------------------
+
+_NOTHING, _LITTLE = 0.01, 0.05
+
+
+def lrn_sentence(share: float | None, largest: float, k: float, divisor: float) -> str:
+    """How much LRN holds back, beyond the constant k^−β, and why it is as much.
+
+    `share` is a fraction of the activity, None where there is none; `largest` the greatest α·Σa² on the picture;
+    `divisor` what the network's pixels of 0…255 are divided by before it sees them.
+    """
+    if share is None:
+        return "Nothing is active here on this picture, so there is nothing to hold back."
+    size = "next to nothing" if share < _NOTHING else "a little" if share < _LITTLE else "so it can be seen"
+    said = (
+        f"On this picture it takes away **{small(share)}** of the activity: {size}. What it divides by begins "
+        f"at {k:g}, and the sum adds {largest:.2g} at most."
+    )
+    if share < _LITTLE and divisor > 1:
+        said += (
+            f" The paper's settings were made for pixels up to 255; this network's are divided by {divisor:.0f} first, "
+            "so its activations are small."
+        )
+    return said
+
+
+def small(share: float) -> str:
+    """A share in percent, with a digit more where it is small; never 0.00 for what is more than nothing."""
+    if 0 < share < 0.0001:
+        return "less than 0.01 %"
+    return percent(share, digits=2 if share < _NOTHING else 1)
+
+
+# --- what it answers -------------------------------------------------------------------------------------------------
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def answer_sentence(name: str, truth: str | None, best: ClassProbability) -> str:
+    """What it takes a picture for; `truth` is the class that the picture shows, None where it shows none of them."""
+    answer = f"**{best.name}** ({percent(best.probability, digits=0)})"
+    if truth is None:
+        sure = (
+            "sure of it" if best.probability > 0.8 else "not sure at all" if best.probability < 0.5 else "fairly sure"
+        )
+        return (
+            f"The {name} is none of them, and it has no way to say so: it always shares out 100 % among what it knows. "
+            f"It answers {answer} and is {sure}. To it, that is the nearest of all that it has seen."
+        )
+    right = best.name == truth
+    return (
+        f"The {name} is one of them, and it is {'right' if right else 'wrong'}: it answers {answer}. It had only "
+        "photographs to learn from; this is a drawing."
+    )

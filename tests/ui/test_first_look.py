@@ -1,0 +1,171 @@
+"""The first page: nothing chosen, every figure on it computed again here, by another route."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+from torch.nn import functional
+
+from alexnet.data.imagenet import readable
+from alexnet.foreign import open_checkpoint
+from alexnet.inference import Viewer, looked_at
+from app import first_box, queries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Open = Callable[..., AppTest]
+
+# With the pages that look inside, in one process: what is opened and computed once stays, as it does in the server.
+pytestmark = pytest.mark.xdist_group("looking")
+
+MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
+BUILT_IN = open_checkpoint(queries.BUILT_IN)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """The app as its address without anything opens it."""
+    monkeypatch.setattr(queries.Verification, "start", lambda _: None)  # the witnesses are a process of their own
+    monkeypatch.setattr(queries, "devices", lambda: ["cpu"])
+    return AppTest.from_file(str(MAIN), default_timeout=120)
+
+
+def healthy(app: AppTest) -> AppTest:
+    assert not app.exception, app.exception[0].stack_trace
+    return app
+
+
+def words(app: AppTest) -> str:
+    return "\n".join(element.value for element in (*app.markdown, *app.caption))
+
+
+def stages_of(sample: str) -> dict[str, torch.Tensor]:
+    """What the network in the box makes of a sample, without the pages."""
+    _, inputs = looked_at(BUILT_IN.preprocessing, queries.sample(sample))
+    return {stage.name: values[0] for stage, values in Viewer(BUILT_IN, CPU).walk(inputs)}
+
+
+def compact_and_rough(weights: np.ndarray) -> tuple[int, float]:
+    """Kernels with more than 80 % of their power within 4 of 32 bins of the peak or its mirror; median roughness."""
+    count, rough = 0, []
+    for kernel in weights.astype(np.float64):
+        power = (np.abs(np.fft.fft2(kernel, (32, 32))) ** 2).sum(0)
+        peak = np.array(np.unravel_index(power.argmax(), power.shape))
+        near = [
+            min(np.hypot(*((np.array([row, column]) - sign * peak + 16) % 32 - 16)) for sign in (1, -1)) <= 4
+            for row in range(32)
+            for column in range(32)
+        ]
+        count += power.ravel()[near].sum() > 0.8 * power.sum()
+        steps = sum((np.diff(kernel, axis=axis) ** 2).sum() for axis in (1, 2))
+        rough.append(steps / (kernel**2).sum())
+    return count, float(np.median(rough))
+
+
+def test_it_opens_with_five_stops_and_nothing_wrong(app: AppTest) -> None:
+    healthy(app.run())
+    assert app.title[0].value == "First look"
+    assert [header.value[:3] for header in app.header] == [f"{number} ·" for number in range(1, 6)]
+    assert [header.anchor for header in app.header] == [f"stop-{number}" for number in range(1, 6)]
+    assert not app.error
+    assert not app.warning
+    assert sum(button.label.startswith("Look closer") for button in app.button) == 4  # the film leads to a training
+
+
+def test_kernels_are_measured_as_they_are(app: AppTest) -> None:
+    healthy(app.run())
+    compact, rough = compact_and_rough(BUILT_IN.weights["conv1.weight"].numpy())
+    assert compact > 40
+    assert f"| this network | {compact} of 96 | {round(rough, 3):.4g} |" in words(app)
+    assert "| BVLC AlexNet | 80 of 96 |" in words(app)
+    assert f"{40 / 11:.4g}" in words(app)  # noise: 4·(n − 1)/n
+
+
+@pytest.mark.parametrize("sample", ["parachute", "cat"])
+def test_what_it_says_of_lrn_and_the_answer_is_what_torch_computes(app: AppTest, sample: str) -> None:
+    app.query_params["sample"] = sample
+    healthy(app.run())
+    found = stages_of(sample)
+    whole, left = 0.0, 0.0
+    for tower in found["relu1"].chunk(2):
+        after = functional.local_response_norm(tower[None], 5, alpha=5e-4, beta=0.75, k=2.0)  # torch divides α by 5
+        whole, left = whole + float(tower.double().sum()) * 2**-0.75, left + float(after.double().sum())
+    share = 1 - left / whole
+    assert 0.0001 < share < 0.5
+    assert f"takes away **{100 * share:.{2 if share < 0.01 else 1}f} %** of the activity" in words(app)
+    chances = found["fc8"].softmax(0)
+    best = readable(BUILT_IN.classes[int(chances.argmax())])
+    assert f"**{best}** ({100 * float(chances.max()):.0f} %)" in words(app)
+
+
+def test_every_class_is_named(app: AppTest) -> None:
+    healthy(app.run())
+    for name in BUILT_IN.classes:
+        assert readable(name) in words(app)
+
+
+def test_another_picture_changes_the_answer_and_either_choice_says_so(app: AppTest) -> None:
+    healthy(app.run())
+    assert "The parachute is one of them" in words(app)
+    healthy(app.segmented_control(key="pick_sample").set_value("coffee").run())
+    assert "The coffee is none of them" in words(app)
+    assert app.segmented_control(key="first_again").value == "coffee"
+    healthy(app.segmented_control(key="first_again").set_value("golf-ball").run())
+    assert app.segmented_control(key="pick_sample").value == "golf-ball"
+    assert "The golf ball is one of them" in words(app)
+
+
+def test_looking_closer_shows_the_network_in_the_box_whatever_was_looked_at_before(app: AppTest) -> None:
+    app.query_params["weights"] = "random:alexnet-half:0"
+    healthy(app.switch_page("screens/kernels.py").run())
+    assert "alexnet-half" in words(app)
+    app.query_params.clear()
+    healthy(app.switch_page("screens/first.py").run())
+    healthy(app.segmented_control(key="pick_sample").set_value("golf-ball").run())
+    closer = next(button for button in app.button if button.label.startswith("Look closer: every map"))
+    healthy(closer.click().run())
+    assert app.title[0].value == "Activations"
+    assert BUILT_IN.network.name in words(app)
+    assert "golf-ball" in words(app).replace("\\", "")
+
+
+def test_the_film_is_the_whole_training(app: AppTest) -> None:
+    healthy(app.run())
+    training = first_box.training(BUILT_IN.network)
+    assert len(training.steps) >= 60
+    assert training.steps[0] == 0
+    assert training.labels[0] == "step 0 · untrained"
+    final = training.curves.val.top1[-1]
+    assert training.labels[training.steps[-1]].endswith(f"· {100 * final:.0f} % right")
+    # The last frame is the network in the box, but for the rounding of its weights.
+    (reel,) = training.reels[-1:]
+    last = np.frombuffer(reel.content, np.uint8).reshape(len(reel.steps), 96, 11, 11, 3)[-1].astype(int)
+    weights = BUILT_IN.weights["conv1.weight"].numpy()
+    drawn = 128 + 127 * weights / np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+    assert np.abs(last - drawn.transpose(0, 2, 3, 1)).mean() < 8
+
+
+def test_an_old_link_to_the_architecture_still_leads_there(app: AppTest) -> None:
+    app.query_params["network"] = "caffenet"
+    app.query_params["stage"] = "norm2"
+    healthy(app.run())
+    assert app.title[0].value == "Architecture"
+    assert app.subheader[0].value.startswith("norm2")
+
+
+def test_a_network_that_cannot_be_read_is_a_sentence(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "weights.safetensors"
+    broken.write_bytes(b"nothing of the kind")
+    monkeypatch.setattr(queries, "BUILT_IN", broken)
+    healthy(app.run())
+    assert len(app.error) == 1
+    assert "cannot be read" in app.error[0].value
