@@ -228,8 +228,9 @@ def batches(
     except (RuntimeError, OSError, EOFError) as error:
         if "in DataLoader worker process" in str(error):  # raised by what it read, not by its end
             raise
+        words = str(error).partition("\n")[0] or type(error).__name__  # an EOFError has nothing to say
         raise LoaderError(
-            f"a process that reads pictures died ({str(error).splitlines()[0]}); most often memory ran out: "
+            f"a process that reads pictures died ({words}); most often memory ran out: "
             "try fewer workers with --workers, or a pack"
         ) from error
 

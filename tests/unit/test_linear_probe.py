@@ -16,7 +16,7 @@ from tests.bvlc import bvlc_checkpoint, photographs
 if TYPE_CHECKING:
     import numpy as np
 
-TRAIN, VAL, FEW = 20, 40, 12  # pictures a class; of shuffled weights a few show enough
+TRAIN, VAL, FEW = 20, 20, 10  # pictures a class; of shuffled weights a few show enough
 
 
 def pool5(viewer: Viewer, pictures: dict[str, list[np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,6 +16,7 @@ from alexnet.data.sources import open_data
 from tests.training import folder_of_pictures
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 GEOMETRY = Geometry(16, 11, 12)
@@ -158,6 +159,16 @@ def test_an_error_in_the_reading_thread_reaches_the_trainer() -> None:
 def test_a_worker_that_dies_is_said_with_a_remedy() -> None:
     with pytest.raises(LoaderError, match="try fewer workers with --workers, or a pack"):
         everything(dataset(dies=5), steps=5, workers=1)
+
+
+def test_a_worker_whose_end_has_no_words_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends(_loader: object) -> Iterator[object]:
+        raise EOFError  # what a pipe says that the other end has left
+        yield
+
+    monkeypatch.setattr("alexnet.data.loading.DataLoader.__iter__", ends)
+    with pytest.raises(LoaderError, match=r"died \(EOFError\); most often memory ran out: try fewer workers"):
+        everything(dataset(), steps=1, workers=1)
 
 
 def test_reading_runs_ahead_of_a_slow_trainer() -> None:
