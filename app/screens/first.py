@@ -138,7 +138,8 @@ def _quality(box: Box) -> None:
         st.markdown(first_words.orderly(table))
     st.caption(
         "**Compact**: one clear wave or blob makes up more than 80 % of the kernel. **Smoothness**: how "
-        "much neighbouring weights differ, the median; less is smoother. BVLC's AlexNet saw 1.2 million photographs of ImageNet."
+        "much neighbouring weights differ, the median; less is smoother. BVLC's AlexNet saw 1.2 million photographs "
+        "of ImageNet."
     )
     exports.save_table(table, "built-in-kernels-compared", "save_first_quality")
 
