@@ -174,14 +174,14 @@ def test_palette_follows_the_theme_and_config_has_the_same_towers() -> None:
     assert (palette("light"), palette("dark"), palette(None)) == (LIGHT, DARK, LIGHT)
 
 
-def test_the_pages_never_import_torch() -> None:
+def test_the_pages_that_count_never_import_torch() -> None:
     program = """
 import sys
 from streamlit.testing.v1 import AppTest
 from app import queries
 queries.Verification.start = lambda self: None  # the witnesses are a process of their own
-app = AppTest.from_file("app/main.py", default_timeout=60).run()
-for page in ("screens/compare.py", "screens/disagree.py"):
+app = AppTest.from_file("app/main.py", default_timeout=60)
+for page in ("screens/architecture.py", "screens/compare.py", "screens/disagree.py"):
     app.switch_page(page).run()
     assert not app.exception
 print("torch" in sys.modules)
