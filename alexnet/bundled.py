@@ -61,5 +61,8 @@ class Bundle:
         return values
 
 
-IMAGENETTE = Bundle(Path(__file__).resolve().parent / "trained" / "imagenette")
-"""What this project ships."""
+_SHIPPED = Path(__file__).resolve().parent / "trained"
+IMAGENETTE = Bundle(_SHIPPED / "imagenette")
+"""The network that the app opens on, trained on photographs."""
+GENERATED = Bundle(_SHIPPED / "generated")
+"""A small one, trained on the built-in generated pictures: one command repeats it in minutes."""

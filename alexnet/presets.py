@@ -72,6 +72,29 @@ PRESETS = (
         },
     ),
     Preset(
+        "minutes",
+        "From noise to kernels while one watches: both towers at 99×99, many small steps.",
+        "The built-in pictures: top-1 92.8 % after 4,000 steps; after a third of them 40 of the 96 kernels of the first "
+        "layer are compact (noise: 0), and their smoothness is 0.8 (noise: 3.6).",
+        "A laptop's CPU: 9 minutes on one core.",
+        "python -m alexnet train built-in --preset minutes",
+        {
+            "network": "alexnet-2012@99",
+            "hidden": 128,
+            "optimiser": "sgd",
+            "schedule": "cosine",
+            "learning_rate": 0.02,
+            "warmup_epochs": 1.0,
+            "weight_decay": 2e-3,
+            "initialisation": "he-behind-conv1",
+            "mean": "channel",
+            "unit_variance": True,
+            "label_smoothing": 0.1,
+            "batch": 16,
+            "epochs": 16,
+        },
+    ),
+    Preset(
         "vgg",
         "VGG's recipe (section 3.1): batch 256, momentum 0.9, weight decay 5e-4, rate 0.01, plateau, scale jitter.",
         "The paper: configuration D with jitter [256, 512], top-1 error 25.6 %, top-5 8.1 % at one test scale "

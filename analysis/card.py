@@ -96,7 +96,8 @@ def markdown(results: Mapping[str, Any]) -> str:
         "## Limits\n",
         "".join(f"- {sentence}\n" for sentence in _limits(results, facts)),
         "## Again\n",
-        "DATA is where the pictures lie. Every value is in config.json, and in the file of weights itself.\n",
+        ("" if data["name"] == BUILT_IN else "DATA is where the pictures lie. ")
+        + "Every value is in config.json, and in the file of weights itself.\n",
         "```\n" + "".join(f"{line}\n" for line in results["commands"].values()) + "```\n",
         f"Written by `python -m alexnet bundle` on {results['made']} from results.json; not by hand.\n",
     ]
@@ -178,7 +179,7 @@ def _recipe_sentence(results: Mapping[str, Any]) -> str:
     preset = results["recipe"]["preset"]
     if not changed:
         return f"The preset `{preset}` as it is."
-    return f"The preset `{preset}`, with {len(changed)} values of its own (bold)."
+    return f"The preset `{preset}`, with {len(changed)} value{'s' * (len(changed) != 1)} of its own (bold)."
 
 
 def recipe_table(results: Mapping[str, Any]) -> Table:

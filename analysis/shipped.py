@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from alexnet.bundled import FORMAT, RESULTS, Bundle
 from alexnet.config import TrainConfig
 from alexnet.data.imagenet import readable
+from alexnet.data.sources import BUILT_IN
 from alexnet.launch import Request, command
 from alexnet.presets import preset_named
 from alexnet.runs import RunDirectory, replace_atomically
@@ -236,10 +237,11 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def commands(config: Mapping[str, Any], packed: int | None, which: str, moments: int) -> dict[str, str]:
-    """What repeats it, with DATA for where the pictures lie."""
-    _, *words = command(Request(dict(config) | {"data": PLACE}))
-    pictures = PLACE if packed is None else "PACK"
-    made = {} if packed is None else {"pack": f"python -m alexnet pack {PLACE} PACK --side {packed}"}
+    """What repeats it, with DATA for where the pictures lie; those that are generated lie nowhere."""
+    place = BUILT_IN if config["data"] == BUILT_IN else PLACE
+    _, *words = command(Request(dict(config) | {"data": place}))
+    pictures = place if packed is None else "PACK"
+    made = {} if packed is None else {"pack": f"python -m alexnet pack {place} PACK --side {packed}"}
     return made | {
         "train": " ".join([f"python -m alexnet train {pictures}", *words, "--run-dir RUN"]),
         "bundle": f"python -m alexnet bundle RUN BUNDLE --data {pictures} --checkpoint {which} --moments {moments}",

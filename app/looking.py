@@ -1,7 +1,8 @@
 """What the pages that look inside share: the weights, the device they run on, and the picture.  All in the sidebar.
 
-A choice is one short text, which stands in the page's address: ``built-in``, ``random:alexnet-2012:0``,
-``run:NAME/best``, ``file:PATH``; ``cat``, ``generated:12``.  What was uploaded or photographed has no address.
+A choice is one short text, which stands in the page's address: ``built-in``, ``built-in:generated``,
+``random:alexnet-2012:0``, ``run:NAME/best``, ``file:PATH``; ``cat``, ``generated:12``.  What was uploaded or
+photographed has no address.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import streamlit as st
 from PIL import Image
 
 from alexnet.about import about
+from alexnet.bundled import GENERATED, IMAGENETTE
 from alexnet.errors import UserError
 from alexnet.runs import RUNS, RunDirectory, explained
 from alexnet.spec import times
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from alexnet.data.images import Pixels
 
 WEIGHTS = ("Built-in", "Random", "Run", "File", "Upload")
+BUNDLES = {"Photographs": ("built-in", IMAGENETTE), "Generated pictures": ("built-in:generated", GENERATED)}
+"""What the networks in the box were trained on, with what stands for each in an address."""
 PICTURES = ("Samples", "Generated", "Upload", "Camera")
 SAMPLES = ("cat", "coffee", "rocket", "astronaut", "parachute", "golf-ball")
 AUTO = "as recognised"
@@ -144,13 +148,13 @@ def _weights() -> Chosen:
         network, pixels = _read_as()
         return _opened(str(path), f"upload:{path}", device, network, pixels)
     else:
-        reference = "built-in"
+        reference = BUNDLES[_trained_on()][0]
     st.query_params["weights"] = reference
     return _opened(reference.partition(":")[2], reference, device, network, pixels)
 
 
 _WEIGHTS_HELP = (
-    "Built-in: a small AlexNet of two towers that this project trained. Random: what training starts from. Run: "
+    "Built-in: small AlexNets of two towers that this project trained. Random: what training starts from. Run: "
     "trainings of this machine. File and Upload: checkpoints of PyTorch, torchvision, timm, Caffe, ONNX, safetensors, "
     ".npy and .npz; nothing in a file is executed."
 )
@@ -164,8 +168,10 @@ def _from_address() -> None:
     given = st.query_params.get("weights", "")
     kind, _, rest = given.partition(":")
     match kind:
-        case "" | "built-in":
+        case "" | "built-in" if not rest:
             pass
+        case "built-in" if (named := _bundle_of(given)) is not None:
+            st.session_state.kept_built_in = named
         case "random":
             name, _, seed = rest.partition(":")
             number = choices.below(LARGEST_SEED + 1, seed or "0")
@@ -181,7 +187,13 @@ def _from_address() -> None:
         case "file":
             st.session_state.kept_weights_from, st.session_state.kept_weights_path = "File", rest
         case _:
-            state.notice(f"weights are built-in, random:NETWORK:SEED, run:NAME or file:PATH; got {given[:60]!r}")
+            known = "built-in, built-in:generated, random:NETWORK:SEED, run:NAME or file:PATH"
+            state.notice(f"weights are {known}; got {given[:60]!r}")
+
+
+def _bundle_of(reference: str) -> str | None:
+    """What the network in the box of this address was trained on."""
+    return next((name for name, (one, _) in BUNDLES.items() if one == reference), None)
 
 
 def choose_run(name: str, checkpoint: str = "best") -> None:
@@ -195,8 +207,9 @@ def choose_run(name: str, checkpoint: str = "best") -> None:
 
 def choose_built_in(sample: str | None = None) -> None:
     """Make the network in the box, and this sample where one is given, what these pages look at."""
-    st.session_state.kept_weights_from = "Built-in"
-    st.session_state.pop("weights_from", None)
+    st.session_state.kept_weights_from, st.session_state.kept_built_in = "Built-in", next(iter(BUNDLES))
+    for key in ("weights_from", "built_in"):
+        st.session_state.pop(key, None)
     st.session_state.weights_read = True
     if sample is not None:
         st.session_state.kept_picture_from, st.session_state.kept_picture_sample = "Samples", sample
@@ -218,6 +231,16 @@ def _device() -> str:
     if len(devices) == 1:
         return devices[0]
     return str(choices.kept(st.selectbox, "Runs on", devices, key="looking_device", default=devices[0]))
+
+
+def _trained_on() -> str:
+    return str(
+        choices.kept(
+            st.selectbox, "Trained on", list(BUNDLES), key="built_in", default=next(iter(BUNDLES)),
+            help="Photographs: ten classes of Imagenette. Generated pictures: drawn by rule; you can train the same "
+            "yourself in minutes, with the command in the README.",
+        )
+    )  # fmt: skip
 
 
 def _network() -> str:
@@ -320,7 +343,7 @@ def _opened(what: str, reference: str, device: str, network: str | None, pixels:
             name, _, seed = what.partition(":")
             key, checkpoint = reference, queries.untrained(name, int(seed))
         else:
-            path = {"built-in": queries.BUILT_IN, "run": _of_run(what)}.get(kind, Path(what))
+            path = {"built-in": _of_box(reference), "run": _of_run(what)}.get(kind, Path(what))
             version = queries.stamp(path)
             key = f"{path}|{version}|{network}|{pixels}"
             try:
@@ -329,10 +352,17 @@ def _opened(what: str, reference: str, device: str, network: str | None, pixels:
                 if kind != "upload":
                     raise
                 raise _without_folder(error, path) from None
-    labels = {"built-in": "built-in", "random": "random weights", "run": what.replace("/", "-")}
+    labels = {
+        "built-in": reference.replace(":", "-"), "random": "random weights", "run": what.replace("/", "-")
+    }  # fmt: skip
     label = labels.get(kind, Path(what).name)
     _describe(checkpoint, device)
     return Chosen(f"{key}|{device}", label, device, checkpoint)
+
+
+def _of_box(reference: str) -> Path:
+    named = _bundle_of(reference)
+    return BUNDLES[named][1].weights if named else queries.BUILT_IN
 
 
 def _of_run(what: str) -> Path:

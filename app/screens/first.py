@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
+from alexnet.data.sources import BUILT_IN
 from alexnet.errors import UserError
+from alexnet.presets import preset_named
 from alexnet.runs import explained
 from analysis import kernel_figures, sheets
 from analysis.formats import percent
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 STOPS = ("Kernels", "How they formed", "A picture inside", "Neighbours", "What it answers")
 SHOWS = {"parachute": "parachute", "golf-ball": "golf ball", "cat": None, "coffee": None}
 """Samples to choose from, and which class each of them shows: those of the last are unknown to the network."""
+MINUTES = "minutes"
+"""The preset that anyone can repeat the way from noise to kernels with."""
 _EXAMPLES = 5
 _STRONGEST = 16  # deep maps of each tower that are shown
 _LEAST_TILE = 28
@@ -57,10 +61,10 @@ def _stop(number: int, title: str) -> None:
     st.header(f"{number} · {title}", anchor=f"stop-{number}", divider="gray")
 
 
-def _closer(label: str, page: str, key: str, prepare: Callable[[], None] = lambda: None) -> None:
+def _closer(label: str, page: str, key: str, prepare: Callable[[], None] = lambda: None, **address: str) -> None:
     """A button that leads to the page where all of it is, with what is shown here chosen there."""
     if st.button(label, key=f"closer_{key}", icon=":material/arrow_forward:", on_click=prepare):
-        st.switch_page(f"screens/{page}.py")
+        st.switch_page(f"screens/{page}.py", query_params=address)
 
 
 def _go(page: str) -> None:
@@ -183,7 +187,11 @@ def _film(box: Box) -> None:
                 alt="Right answers rise from guessing, and the loss falls, as the training goes on",
             )
         components.save_figure("first_learning", "how it learnt", "built-in-learning")
-        _closer("Train one yourself", "start", "start")
+        st.markdown(
+            "You can watch this happen yourself, in minutes, on pictures that are drawn by rule: by the button below, "
+            f"or with `{preset_named(MINUTES).command}`."
+        )
+        _closer("Train one yourself", "start", "start", data=BUILT_IN, preset=MINUTES)
 
 
 # --- 3, 4 and 5: one picture -----------------------------------------------------------------------------------------

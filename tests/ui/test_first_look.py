@@ -122,6 +122,17 @@ def test_another_picture_changes_the_answer_and_either_choice_says_so(app: AppTe
     assert "The golf ball is one of them" in words(app)
 
 
+def test_training_one_oneself_begins_with_the_recipe_that_takes_minutes(app: AppTest) -> None:
+    healthy(app.run())
+    closer = next(button for button in app.button if button.label == "Train one yourself")
+    healthy(closer.click().run())
+    assert app.title[0].value == "Start a training"
+    assert {name: app.query_params[name] for name in ("data", "preset")} == {
+        "data": "built-in",
+        "preset": "minutes",
+    }
+
+
 def test_looking_closer_shows_the_network_in_the_box_whatever_was_looked_at_before(app: AppTest) -> None:
     app.query_params["weights"] = "random:alexnet-half:0"
     healthy(app.switch_page("screens/kernels.py").run())

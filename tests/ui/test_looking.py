@@ -16,6 +16,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from alexnet import checkpoints
+from alexnet.bundled import GENERATED
 from alexnet.foreign import open_checkpoint
 from alexnet.inference import Viewer, looked_at
 from alexnet.runs import RunDirectory
@@ -342,6 +343,25 @@ def test_random_weights_are_what_a_training_starts_from(look: Open, page: str) -
         assert f"norm **{float(made.double().norm()):.4g}**" not in words(app)
 
 
+@pytest.mark.parametrize("page", ["kernels", "activations"])
+def test_both_networks_in_the_box_have_an_address(look: Open, page: str) -> None:
+    app = look(page, weights="built-in:generated", kernel="5")
+    assert not app.error
+    assert app.selectbox(key="built_in").value == "Generated pictures"
+    generated = open_checkpoint(GENERATED.weights)
+    assert f"**{generated.network.name}**" in words(app)
+    if page == "kernels":
+        assert f"norm **{float(generated.weights['conv1.weight'][5].double().norm()):.4g}**" in words(app)
+    choose(app, "built_in", "Photographs")
+    assert address(app)["weights"] == "built-in"
+    assert f"**{BUILT_IN.network.name}**" in words(app)
+    # Random ones and back: which of the two it was is not forgotten.
+    choose(app, "built_in", "Generated pictures")
+    choose(app, "weights_from", "Random")
+    choose(app, "weights_from", "Built-in")
+    assert address(app)["weights"] == "built-in:generated"
+
+
 @pytest.mark.parametrize(("page", "name"), [("kernels", "net.pt"), ("activations", "net.safetensors")])
 def test_a_checkpoint_is_opened_by_its_path(look: Open, tmp_path: Path, page: str, name: str) -> None:
     saved(tmp_path / name, untrained())
@@ -627,6 +647,13 @@ def test_nonsense_in_the_address_of_kernels_falls_back(look: Open, text: str) ->
         "channels": "Colour",
         "scaling": "Each kernel",
     }
+
+
+def test_a_network_in_the_box_that_is_not_there_falls_back(look: Open) -> None:
+    app = look("kernels", weights="built-in:cifar")
+    assert not app.error
+    assert address(app)["weights"] == "built-in"
+    assert any("built-in:cifar" in warning.value.replace("\\", "") for warning in app.warning)
 
 
 @pytest.mark.parametrize("text", NONSENSE)

@@ -1,4 +1,4 @@
-"""The trained network in the box, held to its own card."""
+"""The trained networks in the box, held to their own cards."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pytest
 
 from alexnet import __main__ as command_line
 from alexnet.bundle import FEWEST_MOMENTS, LIMIT_BYTES, METRICS_BYTES
-from alexnet.bundled import IMAGENETTE
+from alexnet.bundled import GENERATED, IMAGENETTE
 from alexnet.config import TrainConfig
+from alexnet.data.generated import DESCRIPTIONS
 from alexnet.data.imagenet import readable
-from alexnet.data.sources import open_data
+from alexnet.data.sources import BUILT_IN, open_data
 from alexnet.foreign import open_checkpoint
 from alexnet.inference import evaluate_checkpoint
+from alexnet.presets import configured
 from analysis import card, film, shipped
 from analysis.kernels import layer_kernels
 from app import queries
@@ -25,64 +27,84 @@ from tests.training import imagenette
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from alexnet.bundled import Bundle
+
 MOVED = re.compile(rb"(?<![\w/:.%<-])/(?:home|root|tmp|work|var|mnt|usr|Users)/")
 
 
-def test_it_is_the_two_towers_with_every_weight_and_fits_into_the_box() -> None:
-    checkpoint = open_checkpoint(IMAGENETTE.weights)
-    assert IMAGENETTE.weights == queries.BUILT_IN
-    assert IMAGENETTE.weights.stat().st_size <= LIMIT_BYTES == 20_000_000
+@pytest.fixture(params=[IMAGENETTE, GENERATED], ids=["imagenette", "generated"])
+def bundle(request: pytest.FixtureRequest) -> Bundle:
+    return request.param  # type: ignore[no-any-return]
+
+
+def test_it_is_the_two_towers_with_every_weight_and_fits_into_the_box(bundle: Bundle) -> None:
+    checkpoint = open_checkpoint(bundle.weights)
+    assert bundle.weights.stat().st_size <= LIMIT_BYTES == 20_000_000
     assert checkpoint.network.name.partition("@")[0] == "alexnet-2012"
-    assert (checkpoint.network.hidden, checkpoint.network.towers) == (512, 2)
+    assert checkpoint.network.towers == 2
+    assert checkpoint.network.hidden == TrainConfig.from_json(bundle.run.config()["config"]).hidden
     assert checkpoint.weights["conv1.weight"].shape == (96, 3, 11, 11)
     assert checkpoint.missing == ()
-    assert readable(checkpoint.classes[0]) == "tench"
 
 
-def test_its_kernels_are_no_noise() -> None:
-    towers = layer_kernels(open_checkpoint(IMAGENETTE.weights)).towers
-    assert sum(tower.compact for tower in towers) > 40  # noise: 0
-    assert max(tower.smoothness or 9 for tower in towers) < 0.7  # noise: 3.6
+def test_the_app_opens_on_the_one_that_saw_photographs() -> None:
+    assert IMAGENETTE.weights == queries.BUILT_IN
+    assert readable(open_checkpoint(IMAGENETTE.weights).classes[0]) == "tench"
+    assert open_checkpoint(GENERATED.weights).classes == tuple(DESCRIPTIONS)
 
 
-def test_its_card_says_what_its_results_say() -> None:
-    results = IMAGENETTE.results()
-    text = IMAGENETTE.card.read_text(encoding="utf-8")
+def test_the_generated_one_is_a_preset_as_it_is() -> None:
+    recorded = GENERATED.run.config()["config"]
+    assert shipped.changes(recorded) == {}
+    assert (recorded["preset"], recorded["data"]) == ("minutes", BUILT_IN)
+    assert configured("minutes", BUILT_IN).network == open_checkpoint(GENERATED.weights).network.name
+
+
+@pytest.mark.parametrize(("bundle", "compact", "smoothness"), [(IMAGENETTE, 50, 0.7), (GENERATED, 40, 1.0)])
+def test_its_kernels_are_no_noise(bundle: Bundle, compact: int, smoothness: float) -> None:
+    towers = layer_kernels(open_checkpoint(bundle.weights)).towers
+    assert sum(tower.compact for tower in towers) >= compact  # noise: 0
+    assert max(tower.smoothness or 9 for tower in towers) <= smoothness  # noise: 3.6
+
+
+def test_its_card_says_what_its_results_say(bundle: Bundle) -> None:
+    results = bundle.results()
+    text = bundle.card.read_text(encoding="utf-8")
     assert text == card.markdown(results)
     for one in results["accuracy"]:
         assert f"{100 * one['top1']:.2f} %" in text
-        assert one["pictures"] == results["data"]["val"] == 3_925
+        assert one["pictures"] == results["data"]["val"]
     for row in results["per_class"]:
         shares = " | ".join(f"{100 * row[crops]:.1f} %" for crops in ("centre", "ten"))
         assert f"| {row['words']} | {row['pictures']} | {shares} |" in text
-    assert sum(row["pictures"] for row in results["per_class"]) == 3_925
+    assert sum(row["pictures"] for row in results["per_class"]) == results["data"]["val"]
     ours = results["kernels"]["ours"]
     assert f"| this network | {ours['compact']} of 96 | {ours['smoothness']:.2f} |" in text
     assert f"{results['network']['parameters']:,}" in text
 
 
-def test_its_results_are_those_of_its_weights_and_its_records() -> None:
-    results, checkpoint = IMAGENETTE.results(), open_checkpoint(IMAGENETTE.weights)
-    assert results["network"] == shipped.network_facts(checkpoint.network, IMAGENETTE.weights.stat().st_size)
+def test_its_results_are_those_of_its_weights_and_its_records(bundle: Bundle) -> None:
+    results, checkpoint = bundle.results(), open_checkpoint(bundle.weights)
+    assert results["network"] == shipped.network_facts(checkpoint.network, bundle.weights.stat().st_size)
     assert results["network"]["parameters"] == sum(tensor.numel() for tensor in checkpoint.weights.values())
     assert results["kernels"] == shipped.kernels(checkpoint)
-    assert results["training"] == shipped.training(IMAGENETTE.run)
+    assert results["training"] == shipped.training(bundle.run)
     assert results["recipe"] == checkpoint.config
     shares = [row["ten"] * row["pictures"] for row in results["per_class"]]
-    assert sum(shares) / 3_925 == pytest.approx(card.accuracy(results, "float16", "ten")["top1"])
+    assert sum(shares) / results["data"]["val"] == pytest.approx(card.accuracy(results, "float16", "ten")["top1"])
 
 
-def test_half_precision_costs_next_to_nothing() -> None:
-    results = IMAGENETTE.results()
+def test_half_precision_costs_next_to_nothing(bundle: Bundle) -> None:
+    results = bundle.results()
     for crops in ("centre", "ten"):
         half, whole = (card.accuracy(results, weights, crops)["top1"] for weights in ("float16", "float32"))
         assert abs(half - whole) < 0.003
 
 
-def test_its_training_is_a_run_with_a_film() -> None:
-    run = IMAGENETTE.run
+def test_its_training_is_a_run_with_a_film(bundle: Bundle) -> None:
+    run = bundle.run
     assert run.condition() == "finished"
-    steps = film.steps(IMAGENETTE.folder)
+    steps = film.steps(bundle.folder)
     assert len(steps) >= FEWEST_MOMENTS
     assert (steps[0], steps[-1]) == (0, run.status()["steps"])
     assert sum(step < run.status()["steps"] / 10 for step in steps) > len(steps) / 4  # where kernels change fastest
@@ -93,20 +115,20 @@ def test_its_training_is_a_run_with_a_film() -> None:
         assert (moment.maps, moment.before) == ({}, {})
         assert moment.lrn.keys() == {"norm1", "norm2"}
     assert run.metrics_path.stat().st_size <= METRICS_BYTES
-    assert TrainConfig.from_json(run.config()["config"]).network == open_checkpoint(IMAGENETTE.weights).network.name
+    assert TrainConfig.from_json(run.config()["config"]).network == open_checkpoint(bundle.weights).network.name
 
 
-def test_no_photograph_and_no_path_of_a_machine_is_in_it() -> None:
-    files = [path for path in IMAGENETTE.folder.rglob("*") if path.is_file()]
+def test_no_photograph_and_no_path_of_a_machine_is_in_it(bundle: Bundle) -> None:
+    files = [path for path in bundle.folder.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".json", ".jsonl", ".md", ".npz", ".safetensors"}
     for path in files:
         if path.suffix != ".npz":
             assert not MOVED.search(path.read_bytes()), path
-    assert not {"host", "pid"} & IMAGENETTE.run.status().keys()
+    assert not {"host", "pid"} & bundle.run.status().keys()
 
 
-def test_the_program_takes_the_commands_that_repeat_it() -> None:
-    for name, line in IMAGENETTE.results()["commands"].items():
+def test_the_program_takes_the_commands_that_repeat_it(bundle: Bundle) -> None:
+    for name, line in bundle.results()["commands"].items():
         assert command_line.parser().parse_args(line.split()[3:]).verb == name.partition("_")[0], line
 
 
@@ -121,3 +143,9 @@ def test_it_knows_imagenette(tmp_path: Path) -> None:
     assert found.pictures == 300
     # 300 of 3,925 stray by 0.022; so a checkpoint that the card does not speak of is found out.
     assert found.top1 == pytest.approx(card.accuracy(IMAGENETTE.results(), "float16", "centre")["top1"], abs=0.066)
+
+
+def test_it_knows_the_generated_pictures() -> None:
+    found = evaluate_checkpoint(GENERATED.weights, BUILT_IN)
+    assert found.pictures == 1_000
+    assert found.top1 == pytest.approx(card.accuracy(GENERATED.results(), "float16", "centre")["top1"], abs=0.002)
