@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from alexnet import __main__ as command_line
 from alexnet.bundle import FEWEST_MOMENTS, LIMIT_BYTES, METRICS_BYTES
 from alexnet.bundled import IMAGENETTE
 from alexnet.config import TrainConfig
@@ -17,6 +16,7 @@ from alexnet.data.imagenet import readable
 from alexnet.data.sources import open_data
 from alexnet.foreign import open_checkpoint
 from alexnet.inference import evaluate_checkpoint
+from alexnet.options import parser
 from analysis import card, film, shipped
 from analysis.kernels import layer_kernels
 from app import queries
@@ -107,7 +107,7 @@ def test_no_photograph_and_no_path_of_a_machine_is_in_it() -> None:
 
 def test_the_program_takes_the_commands_that_repeat_it() -> None:
     for name, line in IMAGENETTE.results()["commands"].items():
-        assert command_line.parser().parse_args(line.split()[3:]).verb == name.partition("_")[0], line
+        assert parser().parse_args(line.split()[3:]).verb == name.partition("_")[0], line
 
 
 def test_it_knows_imagenette(tmp_path: Path) -> None:
