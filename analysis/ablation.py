@@ -16,6 +16,8 @@ from alexnet.ablation import BASELINE, OWN, VARIANTS, runs_in
 from alexnet.config import RESUMABLE, ConfigError, TrainConfig
 from alexnet.errors import UserError
 from alexnet.launch import LaunchError, Request, command
+from analysis.kernel_figures import SIDE, KernelFigures, kernel_figures
+from analysis.kernels import kernel_measures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,6 +88,8 @@ class Outcome:
 
     `train_top1` is over an epoch's steps as they were taken, with dropout, random crops and reflections.  `reached` is
     after how many epochs the training error, a mean over the epoch before, was first 25 %; None where never.
+    `kernels` are the first layer's at the last moment of the run's film; None where it has no film, or where that
+    layer's kernels are not 11×11 on red, green and blue.
     """
 
     seed: int
@@ -95,6 +99,7 @@ class Outcome:
     topk: tuple[float | None, ...]
     reached: float | None
     seconds: float | None
+    kernels: KernelFigures | None = None
 
     @property
     def last_top1(self) -> float:
@@ -157,6 +162,7 @@ class Ablation:
                             "topk": list(run.topk),
                             "reached": run.reached,
                             "seconds": run.seconds,
+                            "kernels": None if run.kernels is None else _kernels_as_json(run.kernels),
                         }
                         for run in one.runs
                     ],
@@ -164,6 +170,15 @@ class Ablation:
                 for one in self.variants
             ],
         }
+
+
+def _kernels_as_json(figures: KernelFigures) -> dict[str, Any]:
+    return {
+        "kernels": figures.kernels,
+        "compact": figures.compact,
+        "smoothness": figures.smoothness,
+        "colourfulness": list(figures.colourfulness),
+    }
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -196,7 +211,7 @@ def from_json(values: Any) -> Ablation:
     try:
         if values["format"] != FORMAT:
             raise ValueError(f"its format is {values['format']}, and this version reads {FORMAT}")
-        return Ablation(
+        found = Ablation(
             data=dict(values["data"]),
             recipe=dict(values["recipe"]),
             command=str(values["command"]),
@@ -212,8 +227,21 @@ def from_json(values: Any) -> Ablation:
                 for one in values["variants"]
             ),
         )
+        _check_variants(found)
     except (TypeError, KeyError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
+    return found
+
+
+def _check_variants(found: Ablation) -> None:
+    """Raises ValueError where there is a variant without runs, or that this version does not know, or none at all."""
+    if not found.variants:
+        raise ValueError("it has no variant")
+    for one in found.variants:
+        if one.name not in VARIANTS:
+            raise ValueError(f"its variant {one.name!r} is none of {', '.join(VARIANTS)}")
+        if not one.runs:
+            raise ValueError(f"its variant {one.name} has no run")
 
 
 def _outcome_from(run: Any) -> Outcome:
@@ -221,7 +249,26 @@ def _outcome_from(run: Any) -> Outcome:
     train_top1, topk = (tuple(map(_share, run[name])) for name in ("train_top1", "topk"))
     if not 0 < len(epochs) == len(top1) == len(train_top1) == len(topk):
         raise ValueError(f"the curves of seed {run['seed']} are not equally long")
-    return Outcome(int(run["seed"]), epochs, train_top1, top1, topk, _share(run["reached"]), _share(run["seconds"]))
+    kernels = run.get("kernels")  # not in results from before they were measured
+    return Outcome(
+        seed=int(run["seed"]),
+        epochs=epochs,
+        train_top1=train_top1,
+        top1=top1,
+        topk=topk,
+        reached=_share(run["reached"]),
+        seconds=_share(run["seconds"]),
+        kernels=None if kernels is None else _kernels_from(kernels),
+    )
+
+
+def _kernels_from(values: Any) -> KernelFigures:
+    return KernelFigures(
+        kernels=int(values["kernels"]),
+        compact=int(values["compact"]),
+        smoothness=_share(values["smoothness"]),
+        colourfulness=tuple(map(_share, values["colourfulness"])),
+    )
 
 
 def _share(value: Any) -> float | None:
@@ -229,7 +276,7 @@ def _share(value: Any) -> float | None:
 
 
 def _from_runs(folder: Path) -> Ablation:
-    from analysis.history import History  # noqa: PLC0415 - numpy, which the results themselves do without
+    from analysis.history import History  # noqa: PLC0415 - what only runs need, not their results
 
     found: dict[str, list[tuple[TrainConfig, Outcome]]] = {}
     records, ks = [], set()
@@ -242,7 +289,9 @@ def _from_runs(folder: Path) -> Ablation:
             raise ResultsError(f"{run.path} is finished and has no validation in {run.metrics_path.name}")
         records.append(record)
         ks.add(curves.val.k)
-        found.setdefault(name, []).append((config, outcome(config, record, curves)))
+        found.setdefault(name, []).append(
+            (config, replace(outcome(config, record, curves), kernels=_kernels(config, run)))
+        )
     if not records:
         raise ResultsError(f"{folder} holds no finished run of an ablation: python -m alexnet ablate DATA makes them")
     configs = {name: runs[0][0] for name, runs in found.items()}
@@ -317,6 +366,31 @@ def outcome(config: TrainConfig, record: Mapping[str, Any], curves: Curves) -> O
     )
 
 
+def _kernels(config: TrainConfig, run: RunDirectory) -> KernelFigures | None:
+    """The first layer's at the run's last probe; None where there is none that can be measured."""
+    from analysis import film  # noqa: PLC0415 - as above
+
+    steps = film.steps(run.path)
+    if not steps or not steps[-1]:  # step 0 says nothing of a training
+        return None
+    try:
+        weights = film.read_kernels(run.probe_path(steps[-1]))
+        if weights.shape[1:] != (3, SIDE, SIDE):
+            return None
+        found = kernel_figures(kernel_measures(weights, film.screen(config.described_network()).towers))
+    except UserError:  # damaged, or no numbers: a film has that said, and here it is one row less
+        return None
+    return replace(
+        found,
+        smoothness=_rounded(found.smoothness),
+        colourfulness=tuple(_rounded(share) for share in found.colourfulness),
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
 def _mean_between(right: Sequence[tuple[int, float, float]], after: int, upto: int) -> float | None:
     """The share right of all pictures in the records of these steps."""
     chosen = [(good, count) for step, good, count in right if after < step <= upto]
@@ -339,7 +413,7 @@ def _reached(right: Sequence[tuple[int, float, float]], steps_per_epoch: int) ->
 
 def _seconds(curves: Curves) -> float | None:
     """Spent in steps and validations, so that a night in which the run was stopped does not count."""
-    from analysis.learning import places  # noqa: PLC0415 - numpy
+    from analysis.learning import places  # noqa: PLC0415 - as above
 
     hours = places(curves, "time")
     return None if hours is None else round(float(hours(curves.val.step[-1:])[0]) * 3600, 1)
@@ -407,6 +481,10 @@ class Effect:
         """Whether the interval leaves out 0."""
         return self.half is not None and abs(self.mean) > self.half
 
+    def excludes(self, share: float) -> bool:
+        """Whether the interval leaves out this difference."""
+        return self.half is not None and abs(self.mean - share) > self.half
+
 
 def spread(values: Sequence[float]) -> Spread | None:
     """Of a few numbers; None of none."""
@@ -415,20 +493,26 @@ def spread(values: Sequence[float]) -> Spread | None:
     return Spread(len(values), statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
-def effect(found: Ablation, name: str, *, top: int = 1) -> Effect | None:
-    """A variant's error less the baseline's, paired by seed; None where they share no seed.
+def differences(found: Ablation, name: str, *, top: int = 1) -> dict[int, float]:
+    """A variant's error less the baseline's, by seed; nothing where they share none.
 
     `top` is 1, or the ablation's k.
     """
     base, other = found.variant(BASELINE), found.variant(name)
-    if base is None or other is None:
-        return None
     pairs: dict[int, float] = {}
+    if base is None or other is None:
+        return pairs
     ours = {run.seed: run.last_top1 if top == 1 else run.last_topk for run in base.runs}
     for run in other.runs:
         theirs, mine = run.last_top1 if top == 1 else run.last_topk, ours.get(run.seed)
         if theirs is not None and mine is not None:
             pairs[run.seed] = mine - theirs
+    return pairs
+
+
+def effect(found: Ablation, name: str, *, top: int = 1) -> Effect | None:
+    """The mean of a variant's `differences` with its interval; None where there is none."""
+    pairs = differences(found, name, top=top)
     whole = spread(list(pairs.values()))
     if whole is None:
         return None

@@ -10,13 +10,15 @@ from alexnet.ablation import BASELINE
 from alexnet.runs import replace_atomically
 from analysis.ablation import PUBLISHED, PUBLISHED_SPEED, REACHES, RESULTS, effect, errors, slower, spread
 from analysis.formats import Column, Table, json_text, number_text, percent, write
+from analysis.kernel_figures import BVLC, random_figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from analysis.ablation import Ablation, Effect, Spread
+    from analysis.ablation import Ablation, Effect, Spread, Variant
     from analysis.formats import Value
+    from analysis.kernel_figures import KernelFigures
 
 # --- sentences --------------------------------------------------------------------------------------------------------
 
@@ -37,7 +39,10 @@ def _said(found: Ablation, name: str) -> Iterator[str]:
         low, high = ours.mean - ours.half, ours.mean + ours.half
         known = f"95 % interval {points(low)} to {points(high)}, {len(ours.seeds)} seeds"
         known += "" if ours.decided else "; it includes 0, so these runs cannot tell"
-    theirs = f" Published: {points(published.top1)} ({published.source})." if published.top1 is not None else ""
+    theirs = ""
+    if published.top1 is not None:
+        apart = ", outside this interval" if ours.excludes(published.top1) else ""
+        theirs = f" Published: {points(published.top1)}{apart} ({published.source})."
     yield f"{published.title}: top-1 error {points(ours.mean)} points ({known}).{theirs}"
     if name == "tanh":
         yield _speed(found)
@@ -57,6 +62,50 @@ def _reached(found: Ablation, name: str) -> str:
     one = found.variant(name)
     runs = one.runs if one else ()
     return f"{sum(run.reached is not None for run in runs)} of {len(runs)} runs"
+
+
+def tower_sentences(found: Ablation) -> list[str]:
+    """Whether the towers specialise, a sentence for each variant whose kernels are known, beside BVLC's and random."""
+    said = [sentence for one in found.variants if (sentence := _of_towers(one))]
+    if not said:
+        return []
+    (first, second), apart = BVLC.colourfulness, _apart(BVLC)
+    chance, *_ = random_figures().colourfulness
+    beside = f"The towers of BVLC AlexNet have {first:.2f} and {second:.2f}, {apart:.2f} apart"
+    return [*said, f"{beside}; random weights have {chance:.2f} in both."]
+
+
+def _of_towers(one: Variant) -> str | None:
+    """Which tower is the colourful one over the seeds, and by how much."""
+    by_seed = [apart for run in one.runs if run.kernels and (apart := _apart(run.kernels)) is not None]
+    ahead = spread([abs(apart) for apart in by_seed])
+    if ahead is None:
+        return None
+    first, second = (sum(sign * apart > 0 for apart in by_seed) for sign in (1, -1))
+    if not first + second:
+        which = "neither tower is the more colourful one"
+    elif ahead.count == 1:
+        which = f"tower {1 if first else 2} is the more colourful one (one seed)"
+    elif ahead.count in {first, second}:
+        which = (
+            f"always tower {1 if first else 2} is the more colourful one ({ahead.count} of {ahead.count} seeds; by "
+            f"chance it is always the same 1 time in {2 ** (ahead.count - 1)})"
+        )
+    else:
+        which = (
+            f"not always the same tower is the more colourful one (tower 1 in {first} of {ahead.count} seeds, tower 2 "
+            f"in {second})"
+        )
+    deviation = "" if ahead.deviation is None else f" ± {ahead.deviation:.2f}"
+    return f"{one.name}: {which}; the two are {ahead.mean:.2f}{deviation} apart in mean colourfulness."
+
+
+def _apart(figures: KernelFigures) -> float | None:
+    """Colourfulness of tower 1 less that of tower 2; None where there are not two towers with colours."""
+    match figures.colourfulness:
+        case (float(first), float(second)):
+            return first - second
+    return None
 
 
 def points(share: float) -> str:
@@ -163,6 +212,35 @@ def speed_table(found: Ablation) -> Table:
     return Table(f"Epochs to {percent(REACHES, 0)} training error, {_data(found)}", columns, tuple(rows))
 
 
+def kernels_table(found: Ablation) -> Table | None:
+    """Each run's first layer in figures, with those of BVLC AlexNet and of random weights last; None without any."""
+    known = [(one.name, run.seed, run.kernels) for one in found.variants for run in one.runs if run.kernels]
+    if not known:
+        return None
+    most, towers = (max(counts) for counts in zip(*((k.kernels, len(k.colourfulness)) for *_, k in known), strict=True))
+    columns = (
+        Column("variant", "variant"),
+        Column("seed", "seed"),
+        Column("compact", f"compact kernels, of {most}"),
+        Column("smoothness", "smoothness, median"),
+        *(Column(f"colourfulness_{at}", f"colourfulness, tower {at}") for at in range(1, towers + 1)),
+        *([Column("difference", "tower 1 − tower 2")] if towers == 2 else []),
+    )
+    beside: list[tuple[str, int | None, KernelFigures]] = [
+        ("random weights, expected", None, random_figures(most, towers))
+    ]
+    if (most, towers) == (BVLC.kernels, len(BVLC.colourfulness)):
+        beside.insert(0, ("BVLC AlexNet", None, BVLC))
+    rows = tuple((name, seed, *_of_kernels(figures, towers)) for name, seed, figures in (*known, *beside))
+    return Table(f"Do the towers specialise? Kernels of the first layer, {_data(found)}", columns, rows)
+
+
+def _of_kernels(figures: KernelFigures, towers: int) -> tuple[Value, ...]:
+    colours: list[float | None] = [*figures.colourfulness, *[None] * towers][:towers]
+    numbers = [figures.smoothness, *colours, *([_apart(figures)] if towers == 2 else [])]
+    return figures.compact, *(None if number is None else round(number, 3) for number in numbers)
+
+
 def runs_table(found: Ablation) -> Table:
     """Every run."""
     columns = (
@@ -203,7 +281,9 @@ def _epochs(found: Ablation) -> str:
 
 def tables(found: Ablation) -> tuple[Table, ...]:
     """All of them, what was asked first."""
-    return effects_table(found), results_table(found), speed_table(found), runs_table(found)
+    kernels = kernels_table(found)
+    between = () if kernels is None else (kernels,)
+    return effects_table(found), results_table(found), speed_table(found), *between, runs_table(found)
 
 
 METHOD = (
@@ -223,7 +303,7 @@ def markdown(found: Ablation) -> str:
     parts = [
         "# What LRN, overlapping pooling and ReLU are worth\n",
         f"{about}\n",
-        "".join(f"- {sentence}\n" for sentence in sentences(found)),
+        "".join(f"- {sentence}\n" for sentence in (*sentences(found), *tower_sentences(found))),
         *(f"## {table.title}\n\n{write(table, 'markdown')}" for table in tables(found)),
         f"{METHOD}\n",
         f"Machine: {machine}\n",
@@ -246,7 +326,7 @@ def save(found: Ablation, folder: Path) -> None:
 def report(found: Ablation) -> str:
     """What the command prints."""
     written = "\n".join(write(table, "text") for table in tables(found))
-    return f"{written}\n" + "".join(f"{sentence}\n" for sentence in sentences(found))
+    return f"{written}\n" + "".join(f"{sentence}\n" for sentence in (*sentences(found), *tower_sentences(found)))
 
 
 def as_text(found: Ablation) -> str:

@@ -422,3 +422,4 @@ def published(bench: Bench) -> None:
         f"{max(v.change for v in worse):g} points higher with it and left it out of its deeper networks."
     )
     exports.show_table(lrn_tables.verdicts_table(), "lrn_verdicts", "lrn-verdicts", widths={"source": 400})
+    st.page_link("screens/parts.py", label="With and without LRN, trained here", icon=":material/science:")

@@ -33,6 +33,7 @@ page = st.navigation(
             st.Page("screens/start.py", title="Start a training", icon=":material/play_circle:"),
             st.Page("screens/runs.py", title="Runs", icon=":material/monitoring:"),
             st.Page("screens/compare_runs.py", title="Compare runs", icon=":material/stacked_line_chart:"),
+            st.Page("screens/parts.py", title="What each part gives", icon=":material/science:"),
         ],
         "Look inside": [
             st.Page("screens/kernels.py", title="Kernels", icon=":material/grid_view:"),
@@ -44,7 +45,7 @@ page = st.navigation(
 if page is first and state.is_of_networks():  # Architecture was the page without a name, and links to it stay good
     st.switch_page(architecture, query_params=st.query_params.to_dict())
 LOOKING = {"kernels", "activations", "lrn"}
-TRAINING = {"start", "runs", "compare_runs"}
+TRAINING = {"start", "runs", "compare_runs", "parts"}
 
 st.logo(str(Path(__file__).parent / "logo.svg"), size="large")
 st.html(Path(__file__).parent / "frontend" / "page.css")

@@ -11,10 +11,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
-from alexnet import ablation, checkpoints
+from alexnet import ablation, checkpoints, probes
 from alexnet.__main__ import main as alexnet_main
 from alexnet.ablation import AblationError, Meter, Planned, RunFailedError, check, planned, trained
 from alexnet.config import ConfigError, TrainConfig
@@ -25,11 +26,13 @@ from alexnet.spec import ReLU, Tanh
 from analysis import ablation as results
 from analysis import ablation_tables as tables
 from analysis.__main__ import main
-from analysis.ablation import Ablation, ResultsError, effect, errors, read, slower, t_quantile, t_within
+from analysis.ablation import Ablation, ResultsError, differences, effect, errors, read, slower, t_quantile, t_within
 from tests.training import ROOT, folder_of_pictures, options, train
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 CONFIG = TrainConfig(data="/far/pictures", network="alexnet-2012@131", batch=10, epochs=4, seed=5)
 PICTURES = {"classes": ["ant", "bee"], "train": 40, "val": 20}
@@ -427,6 +430,124 @@ def test_without_the_baseline_there_is_nothing_to_compare_with(tmp_path: Path) -
     assert found.command.endswith("--seeds 1 --only no-lrn,tanh")
 
 
+# --- kernels ----------------------------------------------------------------------------------------------------------
+
+
+def kernels_of(coloured: tuple[int, int], flat: int = 40) -> NDArray[np.float16]:
+    """96 kernels: so many of each tower's 48 have no grey in them and the others nothing else.
+
+    `flat` are alike everywhere: one frequency, and no difference between neighbours.  The others are one pixel: every
+    frequency, and to its four neighbours a difference of all its energy.
+    """
+    found = np.zeros((96, 3, 11, 11), np.float16)
+    for at, kernel in enumerate(found):
+        ink = (1, -1, 0) if at % 48 < coloured[at // 48] else (1, 1, 1)
+        where = np.s_[:, :] if at < flat else np.s_[5, 5]
+        for channel, strength in zip(kernel, ink, strict=True):
+            channel[where] = strength
+    return found
+
+
+def filmed(one: Planned, kernels: NDArray[Any] | None, step: int = 16) -> None:
+    one.run.probes_path.mkdir(exist_ok=True)
+    probes.save(one.run.probe_path(step), {} if kernels is None else {"kernels": kernels})
+
+
+def with_films(folder: Path, *coloured: tuple[int, int]) -> Ablation:
+    """Baselines whose towers have so many coloured kernels, a seed each."""
+    for one, counts in zip(plan_of(folder, only=("baseline",), seeds=len(coloured)), coloured, strict=True):
+        write(one)
+        filmed(one, kernels_of(counts))
+    return read(folder)
+
+
+def test_kernels_are_those_of_the_last_probe(tmp_path: Path) -> None:
+    one, other = plan_of(tmp_path, seeds=1, only=("baseline", "tanh"))
+    write(one)
+    write(other)
+    filmed(one, np.random.default_rng(0).normal(size=(96, 3, 11, 11)).astype(np.float16), 0)
+    filmed(one, kernels_of((48, 48), flat=0), 8)
+    filmed(one, kernels_of((0, 36)), 16)
+    found = read(tmp_path)
+    (mine,), (theirs,) = (variant.runs for variant in found.variants)
+    assert mine.kernels is not None
+    assert (mine.kernels.kernels, mine.kernels.compact, mine.kernels.smoothness) == (96, 40, 4)
+    assert mine.kernels.colourfulness == (0, 0.75)
+    assert theirs.kernels is None
+    assert results.from_json(json.loads(json.dumps(found.as_json()))) == found
+
+
+@pytest.mark.parametrize(
+    "what", ["no kernels", "only the start", "another side", "no colours", "no numbers", "damaged"]
+)
+def test_runs_whose_kernels_cannot_be_measured_have_none(what: str, tmp_path: Path) -> None:
+    (one,) = plan_of(tmp_path, seeds=1, only=("baseline",))
+    write(one)
+    whole = kernels_of((0, 36))
+    kernels = {"no kernels": None, "another side": whole[..., :7, :7], "no colours": whole[:, :1]}.get(what, whole)
+    filmed(one, np.full_like(whole, np.nan) if what == "no numbers" else kernels, 0 if what == "only the start" else 16)
+    if what == "damaged":
+        one.run.probe_path(16).write_bytes(b"PK")
+    found = read(tmp_path)
+    assert [run.kernels for run in found.variants[0].runs] == [None]
+    assert tables.kernels_table(found) is None
+    assert tables.tower_sentences(found) == []
+    assert len(tables.tables(found)) == 4
+
+
+def test_results_from_before_kernels_were_measured_are_read(tmp_path: Path) -> None:
+    values = with_films(tmp_path, (0, 36)).as_json()
+    del values["variants"][0]["runs"][0]["kernels"]
+    found = results.from_json(values)
+    assert found.variants[0].runs[0].kernels is None
+    assert found.variants[0].runs[0].top1 == (0.5, 0.6)
+
+
+def test_each_runs_kernels_stand_beside_bvlcs_and_random_ones(tmp_path: Path) -> None:
+    found = with_films(tmp_path, (0, 36), (12, 0))
+    table = tables.kernels_table(found)
+    assert table is not None
+    first, second, bvlc, random = table.records()
+    assert first == {
+        "variant": "baseline", "seed": 5, "compact": 40, "smoothness": 4,
+        "colourfulness_1": 0, "colourfulness_2": 0.75, "difference": -0.75,
+    }  # fmt: skip
+    assert (second["seed"], second["difference"]) == (6, 0.25)
+    assert (bvlc["variant"], bvlc["compact"], bvlc["colourfulness_1"]) == ("BVLC AlexNet", 80, 0.766)
+    assert (random["compact"], random["smoothness"], random["difference"]) == (0, 3.636, 0)
+    assert "Do the towers specialise?" in [one.title.partition(" Kernels")[0] for one in tables.tables(found)]
+    for text in (tables.markdown(found), tables.report(found), tables.as_text(found)):
+        assert "Do the towers specialise?" in text
+    for text in (tables.markdown(found), tables.report(found)):
+        assert "not always the same tower is the more colourful one" in text
+
+
+@pytest.mark.parametrize(
+    ("coloured", "which", "apart"),
+    [
+        (
+            [(0, 36), (0, 24), (12, 36)],  # 0.75, 0.5 and 0.5 apart
+            "always tower 2 is the more colourful one (3 of 3 seeds; by chance it is always the same 1 time in 4)",
+            "0.58 ± 0.14",
+        ),
+        (
+            [(36, 0), (0, 12)],
+            "not always the same tower is the more colourful one (tower 1 in 1 of 2 seeds, tower 2 in 1)",
+            "0.50 ± 0.35",
+        ),
+        ([(36, 0)], "tower 1 is the more colourful one (one seed)", "0.75"),
+        ([(12, 12), (0, 0)], "neither tower is the more colourful one", "0.00 ± 0.00"),
+    ],
+)
+def test_whether_the_towers_specialise_is_said_as_it_is(
+    coloured: list[tuple[int, int]], which: str, apart: str, tmp_path: Path
+) -> None:
+    assert tables.tower_sentences(with_films(tmp_path, *coloured)) == [
+        f"baseline: {which}; the two are {apart} apart in mean colourfulness.",
+        "The towers of BVLC AlexNet have 0.77 and 0.15, 0.62 apart; random weights have 0.67 in both.",
+    ]
+
+
 # --- as data ----------------------------------------------------------------------------------------------------------
 
 
@@ -489,6 +610,21 @@ def test_damaged_results_are_refused(text: str, message: str, tmp_path: Path) ->
         read(tmp_path / "results.json")
 
 
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        ([], "it has no variant"),
+        ([{"name": "relu"}], "its variant 'relu' is none of baseline, no-lrn, no-overlap, tanh"),
+        ([{"runs": []}], "its variant baseline has no run"),
+    ],
+)
+def test_results_that_no_table_can_show_are_refused(variants: list[dict[str, Any]], message: str, folder: Path) -> None:
+    values = read(folder).as_json()
+    values["variants"] = [values["variants"][0] | changes for changes in variants]
+    with pytest.raises(ValueError, match=message):
+        results.from_json(values)
+
+
 def test_curves_of_unequal_length_are_refused(folder: Path) -> None:
     values = read(folder).as_json()
     values["variants"][1]["runs"][0]["top1"].pop()
@@ -549,6 +685,17 @@ def test_the_sentences_say_what_is_and_is_not_known(folder: Path) -> None:
     assert "top-1 error 0.00 points" in overlap
     assert "so these runs cannot tell" not in tanh
     assert speed.startswith("tanh takes 1.8 times as many epochs to 25 % training error (3 seeds); published: 6 times")
+
+
+def test_a_published_figure_outside_our_interval_is_said_to_be_so(tmp_path: Path) -> None:
+    shares = {"baseline": (0.800, 0.800, 0.800), "no-lrn": (0.750, 0.751, 0.752), "no-overlap": (0.79, 0.80, 0.798)}
+    for one in plan_of(tmp_path, seeds=3, only=tuple(shares)):
+        write(one, top1=(shares[one.variant][one.config.seed - 5],))
+    found = read(tmp_path)
+    assert differences(found, "no-lrn") == pytest.approx({5: 0.050, 6: 0.049, 7: 0.048})
+    lrn, overlap = tables.sentences(found)
+    assert lrn.endswith("Published: +1.40, outside this interval (Krizhevsky et al. 2012, section 3.3).")
+    assert overlap.endswith("Published: +0.40 (Krizhevsky et al. 2012, section 3.4).")  # 0.40 ± 1.31
 
 
 def test_25_percent_that_nobody_reached_are_said_to_be_so(tmp_path: Path) -> None:
