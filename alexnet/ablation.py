@@ -18,6 +18,7 @@ from alexnet.errors import UserError
 from alexnet.progress import Progress
 from alexnet.runs import RunDirectory
 from alexnet.spec import IllegalNetworkError
+from alexnet.words import hours_and_minutes
 from alexnet.zoo import network_from
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ class Meter(Progress):
             self._taken, self._seconds = self._taken + done - self._step, self._seconds + now - self._clock
             self._step, self._clock = done, now
             which = f"run {self._at + 1} of {len(self._plan)}: {self._plan[self._at]}"
-            text = f"{text}; {which}; {duration(self.seconds_left() or 0.0)} left in all"
+            text = f"{text}; {which}; {hours_and_minutes(self.seconds_left() or 0.0)} left in all"
         super().show(done, total, text)
 
     def seconds_left(self) -> float | None:
@@ -233,14 +234,6 @@ def _step_of(one: Planned) -> int:
     """How many steps of this run need not be taken again."""
     step = one.run.status().get("step") if one.state == "begun" else 0
     return step if isinstance(step, int) else 0
-
-
-def duration(seconds: float) -> str:
-    """``3 h 20 min``, ``12 min`` or ``40 s``."""
-    if seconds < 60:
-        return f"{max(round(seconds), 0)} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
 
 
 def trained(plan: Sequence[Planned], train: Callable[[Planned, Meter, int], str]) -> None:
@@ -273,8 +266,10 @@ def trained(plan: Sequence[Planned], train: Callable[[Planned, Meter, int], str]
         if ended != "finished":
             raise KeyboardInterrupt("; the same command goes on with it")
         left = meter.seconds_left()
-        then = f"; {duration(left)} left in all" if left else ""
-        meter.say(f"run {at + 1} of {len(plan)}: {one} finished after {duration(time.monotonic() - begun)}{then}")
+        then = f"; {hours_and_minutes(left)} left in all" if left else ""
+        meter.say(
+            f"run {at + 1} of {len(plan)}: {one} finished after {hours_and_minutes(time.monotonic() - begun)}{then}"
+        )
     if failed:
         raise AblationError(
             f"{len(failed)} of {len(plan)} runs failed and are not in the table; the first: {failed[0]}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from alexnet import checkpoints
 from alexnet.checks import TrainingError
 from alexnet.config import ANEW, KEPT_BY_BRANCHES, ConfigError, TrainConfig, option
+from alexnet.course import RATE
 from alexnet.optim import Plateau
 from alexnet.runs import RunDirectory, RunError
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
     from alexnet.checkpoints import Checkpoint
     from alexnet.trainer import Trainer
-
-_RATE = frozenset({"learning_rate", "schedule", "patience", "drops"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ class Branch:
         config, goes_on = trainer.config, self.goes_on(pictures)
         if goes_on and self.checkpoint.training is not None:
             trainer.load_state(self.checkpoint.training)
-            if _RATE & self.changed.keys():
+            if RATE & self.changed.keys():
                 trainer.plateau = Plateau(config.learning_rate, config.patience, config.drops)
         if trainer.finished:
             more = "" if trainer.step >= trainer.steps else f", or more {option('drops')}, since validation had stalled"

@@ -1,4 +1,4 @@
-"""How a training goes on: its steps, its validations and its learning rate over time.  Standard library only."""
+"""How a training goes on: its steps, validations, records and learning rate over time.  Standard library only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 TEST_BATCH = 64
 """Pictures that a validation looks at at a time."""
 
+RECORDS = 20_000
+"""A run writes at most about so many records of its steps; where it has more, each is the mean of several."""
+
+MAP_SIDE = 32
+"""Largest side of a map in a snapshot: 96 maps of conv1 then take 100 kB."""
 
 RATE = frozenset({"learning_rate", "schedule", "patience", "drops"})
 """Fields with which a branch that changes one of them begins its learning rate anew, without the drops so far."""

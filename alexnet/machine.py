@@ -14,8 +14,8 @@ import torch
 
 from alexnet import layers, memory
 from alexnet.config import ConfigError, option
-from alexnet.plan import size_text
 from alexnet.spec import LRN, SameMapNorm
+from alexnet.words import size_text
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -6,7 +6,6 @@ What only the data and the machine can tell is in `alexnet.rehearsal`.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import re
 import shutil
@@ -15,17 +14,11 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 from alexnet.config import ConfigError, TrainConfig, option
-from alexnet.course import (
-    TEST_BATCH,
-    all_steps,
-    highest_rate,
-    scheduled_rate,
-    steps_between_validations,
-    validations_after,
-)
+from alexnet.course import MAP_SIDE, RECORDS, TEST_BATCH, all_steps, steps_between_validations
 from alexnet.memory import BYTES_PER_VALUE, parameters, training_memory
 from alexnet.presets import PRESETS, configured
 from alexnet.spec import LRN, Conv
+from alexnet.words import rough_time, size_text
 from alexnet.zoo import UnknownNetworkError
 
 if TYPE_CHECKING:
@@ -191,118 +184,6 @@ def _source(name: str, value: Any, changes: dict[str, Any], preset: str) -> str:
     return paper[1] if paper else "default"
 
 
-# --- the learning rate -----------------------------------------------------------------------------------------------
-
-_POINTS = 500
-"""A curve is drawn through about so many steps."""
-
-
-class Rates(NamedTuple):
-    """The learning rate over a training: `steps` from 1, as its records count them, and the rate of each.
-
-    `explanation` says what the curve cannot: where a plateau's drops lie, nobody knows before.
-    """
-
-    steps: tuple[int, ...]
-    rates: tuple[float, ...]
-    explanation: str
-
-
-class Stalled(NamedTuple):
-    """How far a plateau has come: its rate, drops left, and for how many validations it has stalled.
-
-    Before the first validation that is −1, since the first has nothing to be compared with and counts as better.
-    """
-
-    rate: float
-    drops_left: int
-    stalled_for: int
-
-
-def rates(config: TrainConfig, steps_per_epoch: int, *, start: int = 0, stalled: Stalled | None = None) -> Rates:
-    """The learning rate as the trainer will follow it: at each step, or at some 500 and the last of the warm-up.
-
-    A training that goes on after step `start` has only the steps that are left; `stalled` is where its plateau is, if
-    it keeps that.
-    """
-    steps = all_steps(config, steps_per_epoch)
-    if not steps:
-        return Rates((), (), "There are fewer training pictures than one step takes.")
-    if start >= steps:
-        return Rates((), (), f"No step is left after step {start:,}.")
-    warm = math.ceil(config.warmup_epochs * steps_per_epoch)
-    peak, highest = highest_rate(
-        config,
-        steps=steps,
-        steps_per_epoch=steps_per_epoch,
-        start=start,
-        plateau_rate=None if stalled is None else stalled.rate,
-    )
-    shown = {*range(start, steps, max(1, (steps - start) // _POINTS)), steps - 1, peak - 1}
-    shown |= {warm - 1, warm} & set(range(start, steps)) if warm else set()
-    places = tuple(sorted(shown))
-    drawn = tuple(
-        scheduled_rate(
-            config,
-            step,
-            steps=steps,
-            steps_per_epoch=steps_per_epoch,
-            plateau_rate=None if stalled is None else stalled.rate,
-        )
-        for step in places
-    )
-    words = _course(config, (start + 1, drawn[0]), (peak, highest), (steps, drawn[-1]))
-    if config.schedule == "plateau":
-        words += _drops(config, validations_after(config, steps_per_epoch, start), stalled)
-    if not start and config.warmup_epochs and not math.isclose(highest, config.learning_rate, rel_tol=_SAME):
-        why = "the training ends before the warm-up" if warm > steps else "the cosine falls while it warms up"
-        words += f" It never reaches the {_rate(config.learning_rate)} of the recipe, since {why}."
-    return Rates(tuple(step + 1 for step in places), drawn, words)
-
-
-_SAME = 0.005  # rates closer than that read the same
-
-
-def _rate(rate: float) -> str:
-    return f"{rate:.3g}"
-
-
-def _course(config: TrainConfig, first: tuple[int, float], peak: tuple[int, float], last: tuple[int, float]) -> str:
-    """The way from the first step to the last by the highest rate, each a step and its rate."""
-    if first[0] == last[0]:
-        return f"There is one step, with {_rate(first[1])}."
-    at_last = f"step {last[0]:,}, the last"
-    if rises := peak[0] > first[0]:
-        begins = f"It rises from {_rate(first[1])} at step {first[0]:,} to {_rate(peak[1])} at "
-        if peak[0] == last[0]:
-            return f"{begins}{at_last}."
-        begins += f"step {peak[0]:,}, then"
-    else:
-        begins = "It"
-    if config.schedule == "cosine":
-        falls = "falls" if rises else f"falls from {_rate(first[1])} at step {first[0]:,}"
-        return f"{begins} {falls} along a cosine to {_rate(last[1])} at {at_last}."
-    return f"{begins} stays at {_rate(last[1])} until {at_last}."
-
-
-def _drops(config: TrainConfig, validations: int, stalled: Stalled | None) -> str:
-    """What a plateau may still do, with so many validations to come."""
-    stall = f"{config.patience} validation{'s' * (config.patience != 1)} without a lower error"
-    rate, drops, stalled_for = stalled or Stalled(config.learning_rate, config.drops, -1)
-    stalls = (validations + stalled_for) // config.patience
-    if stalls < 1:
-        few = f"{validations:,} validation{'s are' if validations != 1 else ' is'} too few"
-        return f" It is divided by 10 after {stall}, for which {few} here."
-    dropped = [_rate(rate / 10**drop) for drop in range(1, min(drops, stalls) + 1)]
-    if not dropped:
-        return f" After {stall} the run ends."
-    ends = "; the next such stall ends the run" if stalls > drops else ""
-    return (
-        f" After {stall} it is divided by 10, to {', then '.join(dropped)}{ends}. When that happens the validations "
-        "decide, so no drop is drawn."
-    )
-
-
 # --- where a run would lie ------------------------------------------------------------------------------------------
 
 
@@ -394,8 +275,6 @@ class DiskNeeded:
         return self.checkpoints + self.probes + self.metrics + self.events
 
 
-MAP_SIDE = 32  # of the maps in a snapshot, as in alexnet.probes, which needs torch
-_RECORDS = 20_000  # as in alexnet.recorder
 _OVERHEAD = 500  # bytes in a checkpoint beside each tensor's values: name, shape, alignment
 _PACKED = 0.75
 """What compression leaves of a snapshot: 0.71 of a trained network's, measured; noise at the start packs worse."""
@@ -423,7 +302,7 @@ def disk_needed(config: TrainConfig, classes: int, steps_per_epoch: int) -> Disk
     moments = _moments(config)
     mean_image = COLOURS * config.short_side() ** 2 * BYTES_PER_VALUE
     checkpoint = weights * (1 + moments) + mean_image + _OVERHEAD * tensors * (1 + moments) + classes * 20
-    records = steps // max(1, steps // _RECORDS) + -(-steps // every)
+    records = steps // max(1, steps // RECORDS) + -(-steps // every)
     layers = steps // config.layers_every if config.layers_every else 0
     return DiskNeeded(
         checkpoint,
@@ -576,32 +455,12 @@ def _lines(plan: Plan) -> Iterator[str]:
             f"alone {speed.network_alone:,.0f}, reading alone {speed.reading_alone:,.0f}: {speed.bottleneck}"
         )
         yield (
-            f"time         {time_text(speed.total_seconds)} in all, {time_text(speed.epoch_seconds)} an epoch; a "
-            f"validation {time_text(speed.validation_seconds)}, a checkpoint {time_text(speed.checkpoint_seconds)}, a "
-            f"snapshot {time_text(speed.probe_seconds)}; {time_text(speed.start_seconds)} before the first step, "
-            f"{time_text(speed.compile_seconds)} of it for compiling"
+            f"time         {rough_time(speed.total_seconds)} in all, {rough_time(speed.epoch_seconds)} an epoch; "
+            f"a validation {rough_time(speed.validation_seconds)}, "
+            f"a checkpoint {rough_time(speed.checkpoint_seconds)}, a snapshot {rough_time(speed.probe_seconds)}; "
+            f"{rough_time(speed.start_seconds)} before the first step, {rough_time(speed.compile_seconds)} of it for "
+            "compiling"
         )
     yield from (f"note         {note}" for note in plan.notes)
     if not plan.problems:
         yield "it can start"
-
-
-def size_text(size: int) -> str:
-    """Bytes in the unit that people would use."""
-    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if size >= 2**power:
-            return f"{size / 2**power:.1f} {unit}"
-    return f"{size} bytes"
-
-
-def time_text(seconds: float) -> str:
-    """A duration in words, no finer than anybody could know it."""
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86_400:.1f} days"

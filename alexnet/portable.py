@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from alexnet.about import CARRIED, unknown_files
 from alexnet.archive import ALIVE, FORMAT, KIND, MANIFEST, PIECE, Archive, called, name_problem, settled, status_bytes
-from alexnet.plan import size_text
 from alexnet.runs import RunDirectory, RunError, beside, explained, link, sync_folder, written_aside
+from alexnet.words import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -270,7 +270,8 @@ def _whole_lines(file: BinaryIO, size: int) -> int:
 
 def _exported_status(run: RunDirectory) -> bytes | None:
     """What status.json says elsewhere: no process of this machine is there."""
-    status, condition = run.status(), run.condition()
+    status = run.status()
+    condition = run.condition(status=status)
     if not status and condition == "gone":
         return None
     step = status.get("step")

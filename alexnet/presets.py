@@ -74,8 +74,8 @@ PRESETS = (
     Preset(
         "minutes",
         "From noise to kernels while one watches: both towers at 99×99, many small steps.",
-        "The built-in pictures: top-1 92.8 % after 4,000 steps; after a third of them 40 of the 96 kernels of the first "
-        "layer are compact (noise: 0), and their smoothness is 0.8 (noise: 3.6).",
+        "The built-in pictures: top-1 92.8 % after 4,000 steps; after a third of them 40 of the 96 kernels of the "
+        "first layer are compact (noise: 0), and their smoothness is 0.8 (noise: 3.6).",
         "A laptop's CPU: 9 minutes on one core.",
         "python -m alexnet train built-in --preset minutes",
         {

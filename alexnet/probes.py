@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from alexnet import spec
 from alexnet.build import module
+from alexnet.course import MAP_SIDE
 from alexnet.runs import replace_atomically
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 PICTURES = 16
 """Validation pictures over which LRN's input and output are averaged; the first is the probe image."""
-MAP_SIDE = 32
-"""Largest side of a stored map: 96 maps of conv1 then take 100 kB."""
 
 
 def schedule(steps: int, count: int) -> frozenset[int]:

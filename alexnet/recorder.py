@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from alexnet import probes
+from alexnet.course import RECORDS
 from alexnet.evaluate import headline
 from alexnet.events import Events
 from alexnet.machine import product_rate, used_bytes
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from alexnet.progress import Progress
     from alexnet.runs import RunDirectory, State
     from alexnet.trainer import Step, Trainer
-
-RECORDS = 20_000
-"""A run writes at most about so many records of its steps; where it has more, each is the mean of several."""
 
 
 class Recorder:

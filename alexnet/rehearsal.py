@@ -17,10 +17,12 @@ from alexnet.data.sources import class_counts, open_data
 from alexnet.errors import UserError
 from alexnet.launch import siblings
 from alexnet.machine import available_bytes, chosen, does_not_fit, ran_out_of_memory
-from alexnet.plan import Plan, disk_needed, memory_needed, rates, room, size_text, sources, time_text
+from alexnet.plan import Plan, disk_needed, memory_needed, room, sources
 from alexnet.runs import RUNS, explained
+from alexnet.schedules import rates
 from alexnet.timing import CLEAR, Doing, Timed
 from alexnet.trainer import NotFiniteError
+from alexnet.words import rough_time, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -250,6 +252,6 @@ def _unsteady(speed: Speed) -> str | None:
         return None
     why = ": something else computes here" if speed.others_share is None or speed.others_share >= CLEAR else ""
     return (
-        f"steps took from {time_text(speed.step_least)} to {time_text(speed.step_most)}{why}, so the times are as "
+        f"steps took from {rough_time(speed.step_least)} to {rough_time(speed.step_most)}{why}, so the times are as "
         "uncertain"
     )

@@ -183,8 +183,9 @@ class RunDirectory:
             files = (self.config_path, self.probe_picture_path, *self.path.glob("events.*"))
             for path in (*files, *(() if asked else (self.start, self.log_path, self.status_path))):
                 path.unlink(missing_ok=True)
-            for folder in (self.probes_path, self.last.parent, *(() if asked else (self.path,))):
-                folder.rmdir()  # that of a checkpoint stays
+        for folder in (self.probes_path, self.last.parent, *(() if asked else (self.path,))):
+            with contextlib.suppress(OSError):  # that of a checkpoint stays; others may not be there yet
+                folder.rmdir()
 
     @classmethod
     def open(cls, path: Path | str) -> RunDirectory:
@@ -280,33 +281,36 @@ class RunDirectory:
 
     def status(self) -> dict[str, Any]:
         """What the process last said of itself; empty where it said nothing yet or the file is damaged."""
-        with contextlib.suppress(OSError, ValueError):
-            values = json.loads(self.status_path.read_text(encoding="utf-8"))
-            if isinstance(values, dict):
-                return values
-        return {}
+        return self.status_and_trouble()[0]
 
     def status_trouble(self) -> str:
         """Why status.json says nothing although it is there; empty where it says something."""
+        return self.status_and_trouble()[1]
+
+    def status_and_trouble(self) -> tuple[dict[str, Any], str]:
+        """`status` and `status_trouble` of one and the same file, which may be replaced between two reads."""
         try:
             values = json.loads(self.status_path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return ""
+            return {}, ""
         except OSError as error:
-            return f"{self.status_path} cannot be read: {explained(error)}"
+            return {}, f"{self.status_path} cannot be read: {explained(error)}"
         except ValueError:
-            return f"{self.status_path} is damaged"
-        if not isinstance(values, dict) or values.get("state") not in typing.get_args(State):
-            return f"{self.status_path} is damaged: it names no state"
-        return ""
+            return {}, f"{self.status_path} is damaged"
+        values = values if isinstance(values, dict) else {}
+        named = values.get("state") in typing.get_args(State)
+        return values, "" if named else f"{self.status_path} is damaged: it names no state"
 
     def write_status(self, status: dict[str, Any]) -> None:
         """Replaces the status; not fsynced, since after a power cut no process is alive to have one."""
         replace_atomically(self.status_path, _json_bytes(status), durable=False)
 
-    def condition(self, now: float | None = None) -> Condition:
-        """What is true of the training, whatever its status claims: the system is asked whether its process lives."""
-        status, now = self.status(), time.time() if now is None else now
+    def condition(self, now: float | None = None, *, status: dict[str, Any] | None = None) -> Condition:
+        """What is true of the training, whatever its status claims: the system is asked whether its process lives.
+
+        `status` is what `status` has just said, where the caller has it already.
+        """
+        status, now = self.status() if status is None else status, time.time() if now is None else now
         said, beat = str(status.get("state")), status.get("heartbeat")
         age = now - beat if isinstance(beat, int | float) else None
         alive = said in {"waiting", "starting", "running"}

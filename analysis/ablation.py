@@ -113,10 +113,6 @@ class Outcome:
     def best_top1(self) -> float:
         return max(self.top1)
 
-    @property
-    def best_topk(self) -> float | None:
-        return max((share for share in self.topk if share is not None), default=None)
-
 
 @dataclass(frozen=True, slots=True)
 class Variant:

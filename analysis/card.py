@@ -9,6 +9,7 @@ from alexnet.config import TrainConfig, option
 from alexnet.data.sources import BUILT_IN
 from alexnet.runs import replace_atomically
 from alexnet.spec import times
+from alexnet.words import spelled_time, value_text
 from analysis.formats import Column, Table, number_text, percent, write
 from analysis.shipped import changes
 
@@ -189,24 +190,19 @@ def recipe_table(results: Mapping[str, Any]) -> Table:
     none = {"side": f"{recipe.short_side()} (256 in proportion to the input)", "jitter_to": "no", "max_steps": "no"}
     none |= dict.fromkeys(("hidden", "dropout"), "the network's own")
     names = [*MAIN, *(name for name in changed if name not in MAIN)]
+
+    def said(name: str, value: object) -> str:
+        return value_text(value, none.get(name, "chosen by the program"))
+
     rows = tuple(
         (
             f"`{option(name)}`",
-            f"**{_said(config[name], none.get(name))}**" if name in changed else _said(config[name], none.get(name)),
-            f"preset: {_said(changed[name][0], none.get(name))}" if name in changed else "",
+            f"**{said(name, config[name])}**" if name in changed else said(name, config[name]),
+            f"preset: {said(name, changed[name][0])}" if name in changed else "",
         )
         for name in names
     )
     return Table("Recipe", (Column("option", "option"), Column("value", "value"), Column("preset", "")), rows)
-
-
-def _said(value: object, none: str | None) -> str:
-    """A value as people read it; `none` is what its absence means."""
-    if value is None:
-        return none or "chosen by the program"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _training_sentences(results: Mapping[str, Any]) -> str:
@@ -215,7 +211,7 @@ def _training_sentences(results: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{what} {which}" for what, which in training["versions"].items())
     pauses = training["pauses"]
     stopped = f", without {pauses} pause{'s' * (pauses != 1)}" if pauses else ""
-    took = f" in {duration(training['seconds'])}{stopped}" if training["seconds"] else ""
+    took = f" in {spelled_time(training['seconds'])}{stopped}" if training["seconds"] else ""
     speed = training["images_per_second"]
     fast = f", {number_text(speed, 4)} pictures a second" if speed else ""
     kept, taken = results["records"]
@@ -231,16 +227,6 @@ def _training_sentences(results: Mapping[str, Any]) -> str:
         f"{training['steps']:,} steps, {training['epochs']} epochs{took}{fast}. "
         f"Machine: {machine}. Versions: {versions}.{thin}{moments}"
     )
-
-
-def duration(seconds: float) -> str:
-    """As people say it: ``35 minutes``, ``2 hours 5 minutes``."""
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{seconds:.0f} seconds"
-    hours, rest = divmod(minutes, 60)
-    parts = [(hours, "hour"), (rest, "minute")]
-    return " ".join(f"{count} {unit}{'s' * (count != 1)}" for count, unit in parts if count)
 
 
 def _accuracy_sentences(results: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a run's curves say: the best validation, places on an axis, speed, gap and updates.  numpy only.
+"""What a run's curves say: the best validation, places on an axis, speed and updates.  numpy only.
 
 Everything is computed from `Curves`, so a run that is going on, one that is finished and one of another machine are
 read alike.
@@ -240,43 +240,6 @@ def epoch_seconds(curves: Curves) -> tuple[Floats, Floats]:
         ends = np.append(ends, len(known) - 1)
     at = hours[np.searchsorted(step, known[ends], side="right") - 1]
     return epoch[ends], np.diff(at, prepend=hours[0]) * 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """At each validation, training minus validation for `top1` (shares of one), the reverse for `loss` (nats).
-
-    Both grow when the network learns its training pictures by heart.
-    """
-
-    step: Steps
-    top1: Floats
-    loss: Floats
-
-
-def generalisation_gap(curves: Curves) -> Gap:
-    """How much better the network is on the pictures it learns from than on others.
-
-    What it does on the former is the mean over the records since the validation before, weighted by their steps.  They
-    were made with augmentation and dropout and while the weights still changed, and their loss has the label smoothing
-    in it; the validation has none of these.  So the gap is below 0 for long, and its growth says more than its size.
-    """
-    train, val = curves.train, curves.val
-    since = np.diff(train.step, prepend=0).astype(np.float64)
-    bounds = np.searchsorted(train.step, val.step, side="right")
-    top1, loss = (_means_between(values, since, bounds) for values in (train.top1, train.loss))
-    return Gap(val.step, top1 - val.top1, val.loss - loss)
-
-
-def _means_between(values: Floats, weights: Floats, bounds: Values) -> Floats:
-    """Weighted means of the finite `values` from one bound to the next, the first from 0; NaN where there are none."""
-    finite = np.isfinite(values)
-    sums = np.append(0.0, np.cumsum(np.where(finite, values, 0.0) * weights))
-    totals = np.append(0.0, np.cumsum(weights * finite))
-    total, among = (np.diff(one[bounds], prepend=0.0) for one in (totals, sums))
-    means = np.full(len(bounds), np.nan)
-    np.divide(among, total, out=means, where=total > 0)
-    return means
 
 
 def relative_updates(curves: Curves) -> dict[str, tuple[Steps, Floats]]:

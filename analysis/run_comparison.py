@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alexnet.config import TrainConfig
+from alexnet.words import value_text
 from analysis.formats import Column, Table
 
 if TYPE_CHECKING:
@@ -551,15 +552,7 @@ def _object(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _value(value: object) -> str:
     """A value of a config in a cell: texts, so that a column may hold numbers and words."""
-    match value:
-        case None:
-            return _NOT_GIVEN
-        case bool():
-            return "yes" if value else "no"
-        case float():
-            return f"{value:g}"
-        case _:
-            return str(value)
+    return value_text(value, _NOT_GIVEN)
 
 
 def _number(value: object) -> float | None:

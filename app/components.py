@@ -240,6 +240,17 @@ def live_chart(figure: go.Figure, *, key: str, alt: str) -> None:
     _live_chart(key=key, data={"figure": figure.to_json(), "alt": alt})
 
 
+def saved_chart(
+    figure: go.Figure, *, target: str, key: str, alt: str, title: str, name: str, caption: str = ""
+) -> None:
+    """A `live_chart` in a container of its own with key `target`, what to see in it, and the buttons that save it."""
+    with st.container(key=target):
+        live_chart(figure, key=key, alt=alt)
+    if caption:
+        st.caption(caption)
+    save_figure(target, title, name)
+
+
 def save_figure(target: str, title: str, name: str) -> None:
     """Buttons that save the figure inside the element with key `target` as PNG (three times its size) and SVG."""
     _export(key=f"save_{target}", data={"target": target, "title": title, "name": name})

@@ -61,18 +61,32 @@ def save_npy(values: Callable[[], NDArray[Any]], name: str, key: str, about: str
 
 
 def show_table(
-    table: Table, key: str, name: str, *, widths: dict[str, int] | None = None, most: int | None = None
+    table: Table,
+    key: str,
+    name: str,
+    *,
+    widths: dict[str, int] | None = None,
+    most: int | None = None,
+    digits: int | None = None,
 ) -> None:
-    """A table as people read it, with its menu of downloads below; `name` is the files' name.
-
-    More than `most` rows are scrolled.
-    """
-    show_frame(table, key, widths=widths, most=most)
+    """A table as `show_frame` shows it, with its menu of downloads below; `name` is the files' name."""
+    show_frame(table, key, widths=widths, most=most, digits=digits)
     save_table(table, name, f"save_{key}")
 
 
-def show_frame(table: Table, key: str, *, widths: dict[str, int] | None = None, most: int | None = None) -> None:
-    """A table as people read it, totals last, numbers to the right."""
+def show_frame(
+    table: Table,
+    key: str,
+    *,
+    widths: dict[str, int] | None = None,
+    most: int | None = None,
+    digits: int | None = None,
+) -> None:
+    """A table as people read it, totals last, numbers to the right; more than `most` rows are scrolled.
+
+    The data frame's own formats have two or three decimals, whatever the number's size.  With `digits` each number that
+    is not whole has so many, so that a share of 0.0004 is 0.04 %, not 0.
+    """
     rows = [*table.rows, *([table.totals] if table.totals else [])]
     records: dict[str, list[Value]] = {}
     config = {}
@@ -91,6 +105,9 @@ def show_frame(table: Table, key: str, *, widths: dict[str, int] | None = None, 
             )
         else:
             shown: Any = "percent" if column.percent else "localized"
+            if digits is not None and any(isinstance(value, float) for value in values):
+                shown = f"%.{digits}g %%" if column.percent else f"%.{digits}g"
+                values = [100 * value if column.percent and value is not None else value for value in values]
             config[column.key] = st.column_config.NumberColumn(column.heading, format=shown, width=width)
         records[column.key] = values
     st.dataframe(

@@ -260,12 +260,15 @@ def _curves(sides: Sequence[Side], family: Mapping[str, Run]) -> None:
         parted={label: step for label, (_, step) in parted.items()},
     )
     words = _words(list(recorded.values()))[measure]
-    with st.container(key="chart_compare"):
-        # A chart of its own for each measure: the zoom of one would leave nothing to be seen of another.
-        components.live_chart(
-            figure, key=f"compare_{measure}", alt=f"{words} of {', '.join(recorded)} over the training"
-        )
-    components.save_figure("chart_compare", f"{words.lower()} side by side", f"compare-{measure}")
+    # A chart of its own for each measure: the zoom of one would leave nothing to be seen of another.
+    components.saved_chart(
+        figure,
+        target="chart_compare",
+        key=f"compare_{measure}",
+        alt=f"{words} of {', '.join(recorded)} over the training",
+        title=f"{words.lower()} side by side",
+        name=f"compare-{measure}",
+    )
     st.caption(_SEE[measure])
     for label, (other, step) in parted.items():
         st.caption(literal(f"{label} is drawn from step {step:,} on, where it parts from {other}."))

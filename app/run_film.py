@@ -14,10 +14,9 @@ from analysis import film, film_numbers
 from analysis.film_library import Library, Summaries
 from analysis.kernels import tower_names
 from analysis.sheets import Sheet, map_tiles, tower_blocks, tower_groups
-from app import choices, components
+from app import choices, components, exports
 from app.figures import film as figures
 from app.figures.sheets import png
-from app.run_views import show_numbers
 from app.state import literal
 
 if TYPE_CHECKING:
@@ -175,17 +174,20 @@ def kernels(run: Run) -> None:
     logarithmic = choices.kept(
         st.toggle, "Logarithmic steps", key="film_log", default=True, help="The first steps change most"
     )
-    with st.container(key="chart_order"):
-        palette = components.palette()
-        components.live_chart(
-            _kept(
-                ("order", place, version, len(chosen), repr(palette), logarithmic),
-                lambda: figures.order_figure(summaries, moved, screen.names, palette, logarithmic=logarithmic),
-            ),
-            key=f"film_order_{run.id}", alt="Compactness, smoothness, colourfulness, size and change over time",
-        )  # fmt: skip
-    components.save_figure("chart_order", "order out of noise", f"{run.id}-order")
-    show_numbers(film_numbers.order_table(summaries, moved, screen), "film_numbers", f"{run.id}-film", most=10)
+    palette = components.palette()
+    components.saved_chart(
+        _kept(
+            ("order", place, version, len(chosen), repr(palette), logarithmic),
+            lambda: figures.order_figure(summaries, moved, screen.names, palette, logarithmic=logarithmic),
+        ),
+        target="chart_order",
+        key=f"film_order_{run.id}",
+        alt="Compactness, smoothness, colourfulness, size and change over time",
+        title="order out of noise",
+        name=f"{run.id}-order",
+    )
+    table = film_numbers.order_table(summaries, moved, screen)
+    exports.show_table(table, "film_numbers", f"{run.id}-film", most=10, digits=4)
 
 
 def _say_missing(missing: Sequence[film.LeftOut]) -> None:
@@ -257,20 +259,17 @@ def lrn(run: Run) -> None:
     logarithmic = choices.kept(
         st.toggle, "Logarithmic steps", key="film_log", default=True, help="The first steps change most"
     )
-    with st.container(key="chart_lrn"):
-        components.live_chart(
-            _kept(
-                ("share", *seen, logarithmic),
-                lambda: figures.share_figure(summaries, palette, logarithmic=logarithmic),
-            ),
-            key=f"film_lrn_{run.id}",
-            alt="Share of activity that each LRN suppresses over the training",
-        )  # fmt: skip
-    st.caption(
-        "How much of the activity LRN takes away, beyond the constant factor k to the power −β that all values have "
-        "alike. It grows with the activations: while they are small, the sum of their squares is nothing beside k."
+    components.saved_chart(
+        _kept(("share", *seen, logarithmic), lambda: figures.share_figure(summaries, palette, logarithmic=logarithmic)),
+        target="chart_lrn",
+        key=f"film_lrn_{run.id}",
+        alt="Share of activity that each LRN suppresses over the training",
+        title="suppressed share over time",
+        name=f"{run.id}-lrn",
+        caption="How much of the activity LRN takes away, beyond the constant factor k to the power −β that all values "
+        "have alike. It grows with the activations: while they are small, the sum of their squares is nothing beside "
+        "k.",
     )
-    components.save_figure("chart_lrn", "suppressed share over time", f"{run.id}-lrn")
     norm = str(
         choices.kept(
             st.segmented_control, "LRN", list(norms), key="film_norm", default=next(iter(norms)), required=True
@@ -278,21 +277,19 @@ def lrn(run: Run) -> None:
         if st.session_state.get("kept_film_norm", next(iter(norms))) in norms
         else next(iter(norms))
     )
-    with st.container(key="chart_lrn_channels"):
-        towers = len(film.screen(network).names)
-        components.live_chart(
-            _kept(
-                ("channels", *seen, norm), lambda: figures.channels_figure(summaries, norm, towers, palette)
-            ),
-            key=f"film_channels_{norm}_{run.id}",
-            alt=f"Suppressed share of every channel of {norm} over the training",
-        )  # fmt: skip
-    st.caption(
-        f"A row for each channel of {norm}, a column for each moment: the brighter, the more its neighbours suppress "
-        "it." + (" The dotted line parts the towers." if towers > 1 else "")
+    towers = len(film.screen(network).names)
+    components.saved_chart(
+        _kept(("channels", *seen, norm), lambda: figures.channels_figure(summaries, norm, towers, palette)),
+        target="chart_lrn_channels",
+        key=f"film_channels_{norm}_{run.id}",
+        alt=f"Suppressed share of every channel of {norm} over the training",
+        title=f"{norm} channel by channel",
+        name=f"{run.id}-{norm}-channels",
+        caption=f"A row for each channel of {norm}, a column for each moment: the brighter, the more its neighbours "
+        "suppress it." + (" The dotted line parts the towers." if towers > 1 else ""),
     )
-    components.save_figure("chart_lrn_channels", f"{norm} channel by channel", f"{run.id}-{norm}-channels")
-    show_numbers(film_numbers.suppression_table(summaries), "film_suppressed", f"{run.id}-suppressed", most=10)
+    table = film_numbers.suppression_table(summaries)
+    exports.show_table(table, "film_suppressed", f"{run.id}-suppressed", most=10, digits=4)
     st.header("The probe picture before and after", divider="gray")
     step = _moment(chosen)
     moment = film.read(run.directory.probe_path(step))
@@ -355,26 +352,24 @@ def probe(run: Run) -> None:
         if not followed or len(names) != (network.classes or 0):
             st.info("This run's moments hold no answers to the probe picture: it was trained before they were kept.")
         else:
-            with st.container(key="chart_probe"):
-                components.live_chart(
-                    figures.probability_figure(
-                        summaries, followed, names, components.palette(),
-                        logarithmic=choices.kept(
-                            st.toggle, "Logarithmic steps", key="film_log", default=True,
-                            help="The first steps change most",
-                        ),
-                    ),
-                    key=f"film_probe_{run.id}", alt="What the network takes the probe picture for, over the training",
-                )  # fmt: skip
-            components.save_figure("chart_probe", "answers to the probe picture", f"{run.id}-probe")
+            logarithmic = choices.kept(
+                st.toggle, "Logarithmic steps", key="film_log", default=True, help="The first steps change most"
+            )
+            components.saved_chart(
+                figures.probability_figure(summaries, followed, names, components.palette(), logarithmic=logarithmic),
+                target="chart_probe",
+                key=f"film_probe_{run.id}",
+                alt="What the network takes the probe picture for, over the training",
+                title="answers to the probe picture",
+                name=f"{run.id}-probe",
+            )
     st.caption(
         "The network is never trained on the probe picture: it is the first validation picture that could be read. "
         "Each line is the probability that it gives one class."
     )
     if followed and len(names) == (network.classes or 0):
-        show_numbers(
-            film_numbers.probability_table(summaries, followed, names), "film_answers", f"{run.id}-answers", most=8
-        )
+        table = film_numbers.probability_table(summaries, followed, names)
+        exports.show_table(table, "film_answers", f"{run.id}-answers", most=8, digits=4)
     st.header("Its maps", divider="gray")
     step = _moment(chosen)
     moment = film.read(run.directory.probe_path(step))

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from alexnet.config import TrainConfig, option
-from alexnet.plan import size_text, time_text
 from alexnet.runs import RUNS, RunError
+from alexnet.words import rough_time, size_text
 from analysis import learning
-from analysis.formats import Column, Table, number_text, percent
+from analysis.formats import Column, Table, percent
 from app import exports, running
 from app.state import literal
 
@@ -100,7 +100,7 @@ def _figures(run: Run) -> None:
             help="What the process holds on its device",
         )  # fmt: skip
         left = run.number("seconds_left") if runs else None
-        st.metric("Time left", _UNKNOWN if left is None else time_text(left), width=100)
+        st.metric("Time left", _UNKNOWN if left is None else rough_time(left), width=100)
 
 
 # --- a branch before its first step ----------------------------------------------------------------------------------
@@ -147,15 +147,7 @@ def _changes(asked: Request, parent: Run | None) -> Table:
     about = {field.name: str(field.metadata.get("about", "")) for field in dataclasses.fields(TrainConfig)}
     before = parent.config if parent is not None else None
     rows = tuple(
-        (option(name), _plain(value), _plain(getattr(before, name, None)), about.get(name, ""))
+        (option(name), running.cell(value), running.cell(getattr(before, name, None)), about.get(name, ""))
         for name, value in asked.values.items()
     )
     return Table("Changes", columns, rows)
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return _UNKNOWN
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return number_text(value) if isinstance(value, float) else str(value)

@@ -15,11 +15,12 @@ import streamlit as st
 from alexnet import launch
 from alexnet.config import TrainConfig, option
 from alexnet.data.imagenet import readable
-from alexnet.plan import sources, time_text
+from alexnet.plan import sources
 from alexnet.runs import RunError
+from alexnet.words import rough_time
 from analysis import learning
 from analysis.costs import cost_table
-from analysis.formats import Column, Table, number_text, percent
+from analysis.formats import Column, Table, percent
 from analysis.history import which_lines
 from analysis.learning_tables import classes_table, layers_table, validations_table
 from app import choices, components, exports, running
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from alexnet.spec import Network
     from analysis.curves import Curves
-    from analysis.formats import Value
     from analysis.learning import Axis
     from app.running import Run
 
@@ -181,9 +181,9 @@ def rate_and_speed(run: Run) -> None:
 
 
 def _chart(run: Run, key: str, figure: go.Figure, alt: str) -> None:
-    with st.container(key=f"chart_{key}"):
-        components.live_chart(figure, key=f"curve_{key}_{run.id}", alt=alt)
-    components.save_figure(f"chart_{key}", alt, f"{run.id}-{key}")
+    components.saved_chart(
+        figure, target=f"chart_{key}", key=f"curve_{key}_{run.id}", alt=alt, title=alt, name=f"{run.id}-{key}"
+    )
 
 
 def _limit_in_sight(run: Run, found: Curves) -> float | None:
@@ -196,7 +196,7 @@ def _pauses(found: Curves) -> None:
     if gaps := learning.pauses(found):
         total = 3_600 * sum(gap.hours for gap in gaps)
         st.caption(
-            f"It stood still {len(gaps)} time{'s' * (len(gaps) != 1)}, {time_text(total)} in all: it was stopped and "
+            f"It stood still {len(gaps)} time{'s' * (len(gaps) != 1)}, {rough_time(total)} in all: it was stopped and "
             "resumed, or the machine was asleep or busy. The axis of hours leaves this out."
         )
 
@@ -229,17 +229,16 @@ def validations(run: Run) -> None:
         st.info("Classes are told apart at the first validation.")
         return
     view, names = _how(run, found, log=False, smooth=False), [readable(name) for name in run.classes]
-    with st.container(key="chart_classes"):
-        components.live_chart(
-            training.classes_figure(found, components.palette(), view, names=names),
-            key=f"curve_classes_{run.id}",
-            alt="Share of right answers of each class at each validation",
-        )  # fmt: skip
-    st.caption(
-        "A row that stays dark is a class that the network mistakes for others; the command at the end of this view "
-        "says for which."
+    components.saved_chart(
+        training.classes_figure(found, components.palette(), view, names=names),
+        target="chart_classes",
+        key=f"curve_classes_{run.id}",
+        alt="Share of right answers of each class at each validation",
+        title="accuracy by class",
+        name=f"{run.id}-classes",
+        caption="A row that stays dark is a class that the network mistakes for others; the command at the end of this "
+        "view says for which.",
     )
-    components.save_figure("chart_classes", "accuracy by class", f"{run.id}-classes")
     exports.show_table(validations_table(found), "validations", f"{run.id}-validations", most=12)
     exports.show_table(classes_table(found, names), "by_class", f"{run.id}-classes", most=20)
     st.caption("Which classes are taken for which, and the mistakes that the network is surest of:")
@@ -250,6 +249,13 @@ def validations(run: Run) -> None:
 
 
 MEASURES: dict[str, training.Measure] = {"Gradients": "gradients", "Weights": "weights", "Relative update": "updates"}
+_SEE = {
+    "Gradients": "Gradients that vanish layer by layer towards the input stop the first layers from learning; where "
+    "they grow without end, the loss soon is no number (NaN).",
+    "Weights": "Weight decay pulls the norms down, learning pushes them up; they level out.",
+    "Relative update": "How far one step moves a layer, as a share of the layer's size and without momentum: about "
+    "1/1000 is usual.",
+}
 PARTS: dict[str, training.Part] = {"Weights": "weight", "Biases": "bias"}
 
 
@@ -273,55 +279,20 @@ def layers(run: Run) -> None:
         part = choices.kept(
             st.segmented_control, "Of", list(PARTS), key="layers_part", default="Weights", required=True
         )
-    with st.container(key="chart_layers"):
-        components.live_chart(
-            training.layers_figure(
-                found, components.palette(), view, measure=MEASURES[measure], part=PARTS[part]
-            ),
-            key=f"curve_layers_{measure}_{part}_{run.id}", alt=f"{measure} of each layer over the training",
-        )  # fmt: skip
-    st.caption(
-        {
-            "Gradients": "Gradients that vanish layer by layer towards the input stop the first layers from learning; "
-            "where they grow without end, the loss soon is no number (NaN).",
-            "Weights": "Weight decay pulls the norms down, learning pushes them up; they level out.",
-            "Relative update": "How far one step moves a layer, as a share of the layer's size and without momentum: "
-            "about 1/1000 is usual.",
-        }[measure]
+    components.saved_chart(
+        training.layers_figure(found, components.palette(), view, measure=MEASURES[measure], part=PARTS[part]),
+        target="chart_layers",
+        key=f"curve_layers_{measure}_{part}_{run.id}",
+        alt=f"{measure} of each layer over the training",
+        title=f"{measure.lower()} by layer",
+        name=f"{run.id}-layers",
+        caption=_SEE[measure],
     )
-    components.save_figure("chart_layers", f"{measure.lower()} by layer", f"{run.id}-layers")
-    show_numbers(layers_table(found), "by_layer", f"{run.id}-layers", most=20)
+    exports.show_table(layers_table(found), "by_layer", f"{run.id}-layers", most=20, digits=4)
     st.caption(
         "‖w‖ and ‖g‖ are the lengths (Euclidean norms) of a layer's weights and of their gradient, ε is the learning "
         "rate; ε·‖g‖ / ‖w‖ is the relative update."
     )
-
-
-def show_numbers(table: Table, key: str, name: str, *, most: int) -> None:
-    """`exports.show_table` for numbers of any size: each with four digits, so that a share of 0.0004 is 0.04 %, not 0.
-
-    The data frame's own formats have two or three decimals, whatever the number's size.
-    """
-    records: dict[str, list[Value]] = {}
-    config: dict[str, Any] = {}
-    for at, column in enumerate(table.columns):
-        values = [row[at] for row in table.rows]
-        if any(isinstance(value, str) for value in values):
-            config[column.key] = st.column_config.TextColumn(column.heading)
-        elif all(isinstance(value, int | None) for value in values):
-            config[column.key] = st.column_config.NumberColumn(column.heading, format="localized")
-        else:
-            config[column.key] = st.column_config.NumberColumn(
-                column.heading, format="%.4g %%" if column.percent else "%.4g"
-            )
-            if column.percent:
-                values = [100 * value if isinstance(value, int | float) else value for value in values]
-        records[column.key] = values
-    st.dataframe(
-        records, key=key, hide_index=True, row_height=29, height=(min(len(table.rows), most) + 1) * 29 + 8,
-        column_config=config, alt=table.title, placeholder="",
-    )  # fmt: skip
-    exports.save_table(table, name, f"save_{key}")
 
 
 # --- recipe and log --------------------------------------------------------------------------------------------------
@@ -359,21 +330,13 @@ def _recipe_table(config: TrainConfig) -> Table:
     rows = tuple(
         (
             option(field.name),
-            _plain(getattr(config, field.name)),
+            running.cell(getattr(config, field.name)),
             come_from.get(field.name, ""),
             field.metadata["about"],
         )
         for field in fields
     )
     return Table("Recipe", columns, rows)
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return "—"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return number_text(value) if isinstance(value, float) else str(value)
 
 
 def _quoted(word: str) -> str:

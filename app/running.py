@@ -27,9 +27,10 @@ from alexnet.about import About, about
 from alexnet.config import ConfigError, TrainConfig
 from alexnet.course import all_steps
 from alexnet.errors import UserError
-from alexnet.plan import size_text, time_text
 from alexnet.runs import RUNS, RunDirectory, RunError, explained
+from alexnet.words import rough_time, size_text, value_text
 from analysis import learning
+from analysis.formats import number_text
 from analysis.history import History
 
 if TYPE_CHECKING:
@@ -154,10 +155,11 @@ def look(name: str) -> Run:
             raise RunError(f"there is no run {name} here any more") from None
         path = str(directory.config_path)
         trouble = str(error) if path in str(error) else f"{path}: {error}"
-    status, damage = directory.status(), directory.status_trouble()
+    status, damage = directory.status_and_trouble()
+    condition = directory.condition(status=status)  # at once: a run that ends in between would be taken for killed
     if directory.config_path.is_file() and (damage or not {"step", "steps"} <= status.keys()):
         status = _from_metrics(directory, record, config) | ({} if damage else status)
-    return Run(directory, about(directory.path), directory.condition(), status, record, config, trouble, damage)
+    return Run(directory, about(directory.path), condition, status, record, config, trouble, damage)
 
 
 def _from_metrics(directory: RunDirectory, record: dict[str, Any], config: TrainConfig | None) -> dict[str, Any]:
@@ -332,6 +334,11 @@ _ON_THE_PAGE = (
 )
 
 
+def cell(value: object) -> str:
+    """A value of a recipe in a table."""
+    return value_text(value, "—", number_text)
+
+
 def page_words(message: str) -> str:
     """A message of the command line in the words of a page, which has a button where the other has an option."""
     for pattern, words in _ON_THE_PAGE:
@@ -356,8 +363,8 @@ def sentence(run: Run) -> str:
         case "silent":
             age = time.time() - (run.number("heartbeat") or 0.0)
             return (
-                f"Its process lives and has said nothing for {time_text(age)} (usually every {REFRESH_SECONDS:.0f} s): "
-                "the machine is suspended, out of memory, or a disk does not answer. Wait, or end it; its last "
+                f"Its process lives and has said nothing for {rough_time(age)} (usually every {REFRESH_SECONDS:.0f} "
+                "s): the machine is suspended, out of memory, or a disk does not answer. Wait, or end it; its last "
                 "checkpoint stays."
             )
         case "gone":
@@ -463,5 +470,5 @@ def progress_text(run: Run) -> str:
         parts.append(f"epoch {min(int(step // per_epoch) + 1, int(epochs))} of {epochs:.0f}")
     left = run.number("seconds_left")
     if run.condition == "running" and left is not None:
-        parts.append(f"about {time_text(left)} left")
+        parts.append(f"about {rough_time(left)} left")
     return ", ".join(parts)

@@ -16,8 +16,10 @@ from alexnet.about import About
 from alexnet.config import ANEW, TrainConfig, option
 from alexnet.course import RATE, TEST_BATCH, all_steps, steps_between_validations, validations_after
 from alexnet.errors import UserError
-from alexnet.plan import Stalled, disk_needed, kept_checkpoints, memory_needed, rates, room, size_text
+from alexnet.plan import disk_needed, kept_checkpoints, memory_needed, room
 from alexnet.runs import RUNS
+from alexnet.schedules import Stalled, rates
+from alexnet.words import size_text
 from analysis.formats import Column, Table
 from app import components, exports, queries, start_form
 from app.figures.training import schedule_figure
@@ -25,7 +27,8 @@ from app.start_form import FIELDS, Origin, told
 from app.state import literal
 
 if TYPE_CHECKING:
-    from alexnet.plan import DiskNeeded, MemoryNeeded, Rates
+    from alexnet.plan import DiskNeeded, MemoryNeeded
+    from alexnet.schedules import Rates
     from app.start_data import Opened
     from app.start_form import Form
 

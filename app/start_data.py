@@ -12,7 +12,7 @@ import streamlit as st
 from alexnet.data.imagenet import readable
 from alexnet.data.sources import BUILT_IN, class_counts, open_data
 from alexnet.errors import UserError
-from alexnet.plan import time_text
+from alexnet.words import rough_time
 from analysis.formats import Column, Table
 from app import choices, components, exports, queries, start_form
 from app.figures.preview import preview_svg
@@ -125,7 +125,7 @@ def _wait(scan: Scan[Found], begun: float, what: str) -> None:
     if not scan.running:
         st.rerun()
     st.info(
-        f"{what} … {time_text(max(1.0, time.monotonic() - begun))}. The rest of the form can be filled in meanwhile.",
+        f"{what} … {rough_time(max(1.0, time.monotonic() - begun))}. The rest of the form can be filled in meanwhile.",
         icon="spinner",
     )
 

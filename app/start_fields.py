@@ -9,9 +9,9 @@ import streamlit as st
 
 from alexnet.config import KEPT_BY_BRANCHES, option
 from alexnet.errors import UserError
-from alexnet.plan import size_text
 from alexnet.presets import preset_named
 from alexnet.spec import Dropout, times
+from alexnet.words import size_text
 from alexnet.zoo import network_from
 from analysis.costs import cost_table
 from app import queries, start_form

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 import streamlit as st
 
 from alexnet.config import KEPT_BY_BRANCHES, TrainConfig
-from alexnet.data.sources import BUILT_IN
+from alexnet.data.sources import BUILT_IN, lasting
 from alexnet.plan import problems, sources
 from alexnet.presets import PRESETS, configured
 from alexnet.spec import Dropout
+from alexnet.words import value_text
 from alexnet.zoo import CHANGES, NETWORKS, network_from
 from app.state import literal
 
@@ -266,17 +267,6 @@ def data() -> str:
     return BUILT_IN if kind == DATA_KINDS[0] else lasting(typed(_PATHS[kind]))
 
 
-def lasting(text: str) -> str:
-    """A path from the root where there is something, since a run may be resumed from another folder."""
-    if text in {"", BUILT_IN}:
-        return text
-    try:
-        path = Path(text).expanduser()
-        return str(path.resolve()) if path.exists() else text
-    except (OSError, RuntimeError, ValueError):  # no such user's home, a name too long or with a zero byte
-        return text
-
-
 # --- the network, in three fields ------------------------------------------------------------------------------------
 
 
@@ -351,7 +341,7 @@ def own_value(name: str, form: Form) -> str:
     """What stands in an empty field: the base's value, or what takes its place where it has none."""
     value, network = getattr(form.base, name), network_from(form.shown.network)
     if value is not None:
-        return _WORDS[value] if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+        return value_text(value)
     match name:
         case "hidden":
             return str(network.hidden or "none")

@@ -19,7 +19,7 @@ import streamlit as st
 
 from alexnet import launch
 from alexnet.errors import UserError
-from alexnet.plan import size_text, time_text
+from alexnet.words import rough_time, size_text
 from analysis.formats import percent
 from app.start_form import told
 from app.state import literal
@@ -192,7 +192,7 @@ def show(form: Form, stamp: str, measured: Measurement | None, *, measurable: bo
                 else "Speed and time can be measured when nothing stands in the way."
             )
         else:
-            age = time_text(max(1.0, time.time() - measured.finished))
+            age = rough_time(max(1.0, time.time() - measured.finished))
             st.caption(f"Measured {age} ago, with just these values.")
     if asked and measurable:
         _begin(form, stamp)
@@ -227,7 +227,7 @@ def _progress(measured: Measurement) -> None:
     else:
         done, total = doing.get("done", 0), doing.get("total", 0)
         count = f", {done} of {total}" if total and total > 1 else ""
-        words = f"{doing.get('what', 'starting')}{count} · {time_text(max(1.0, time.time() - measured.started))}"
+        words = f"{doing.get('what', 'starting')}{count} · {rough_time(max(1.0, time.time() - measured.started))}"
         share = min(done / total, 1.0) if total else 0.0
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container(width=520):
@@ -251,12 +251,12 @@ def _result(plan: dict[str, Any], begun: int) -> None:
         with st.container(horizontal=True, gap="medium", key="start_speed"):
             steps = f"Of the steps from {begun + 1:,} to {plan['steps']:,}: every" if begun else "Every"
             st.metric(
-                "Time in all" if not begun else "Time for the branch", time_text(seconds_left(plan, begun)), width=150,
+                "Time in all" if not begun else "Time for the branch", rough_time(seconds_left(plan, begun)), width=150,
                 help=f"{steps} step, validation, checkpoint and snapshot, with what comes before the first step",
             )  # fmt: skip
-            st.metric("An epoch", time_text(speed["epoch_seconds"]), width=100)
+            st.metric("An epoch", rough_time(speed["epoch_seconds"]), width=100)
             st.metric("Images/s", f"{speed['images_per_second']:,.0f}", width=100)
-            st.metric("Before the first step", time_text(speed["start_seconds"]), width=170)
+            st.metric("Before the first step", rough_time(speed["start_seconds"]), width=170)
             if speed["peak_bytes"] is not None:
                 st.metric(
                     "Memory measured", size_text(speed["peak_bytes"]), width=150,

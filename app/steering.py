@@ -11,8 +11,8 @@ import streamlit as st
 from alexnet import launch, portable
 from alexnet.about import NAME_CHARACTERS, delete, unknown_files, write_about
 from alexnet.errors import UserError
-from alexnet.plan import size_text
 from alexnet.runs import RUNS
+from alexnet.words import size_text
 from app import choices, looking, running
 from app.state import literal
 

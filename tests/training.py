@@ -9,10 +9,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from alexnet.plan import problems
+
+if TYPE_CHECKING:
+    from alexnet.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 SIDE = 80
@@ -64,6 +70,15 @@ def options(**changes: object) -> list[str]:
     """Options of `python -m alexnet train` for a tiny network, with some changed."""
     chosen = TINY | {name.replace("_", "-"): str(value) for name, value in changes.items()}
     return ["--unit-variance", *(part for name, value in chosen.items() for part in (f"--{name}", value))]
+
+
+def tiny(data: object = "x", **changes: Any) -> TrainConfig:
+    """The config of such a training, with some values changed as a form would."""
+    texts = {name.replace("-", "_"): value for name, value in TINY.items()}
+    config, wrong = problems({"data": str(data), **texts, "unit_variance": "yes", **changes})
+    assert wrong == {}
+    assert config is not None
+    return config
 
 
 def train(*arguments: object, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -51,6 +51,20 @@ def is_there(data: str) -> bool:
         return False
 
 
+def lasting(data: str) -> str:
+    """What the user named as a path from the root, where there is something: a run may go on from another folder.
+
+    The rest stays as it is, for `open_data` to say what is wrong with it.
+    """
+    if data in {"", BUILT_IN}:
+        return data
+    try:
+        path = Path(data).expanduser()
+        return str(path.resolve()) if path.exists() else data
+    except (OSError, RuntimeError, ValueError):  # no such user's home, a name too long or with a zero byte
+        return data
+
+
 class Source(Protocol):
     """Labelled pictures of one split, by position.
 

@@ -16,7 +16,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from alexnet import __main__ as command_line
-from alexnet import checkpoints, launch
+from alexnet import checkpoints, launch, options
 from alexnet.about import about
 from alexnet.config import ANEW, KEPT_BY_BRANCHES, TrainConfig, option
 from alexnet.data.sources import open_data
@@ -154,7 +154,7 @@ def test_every_value_of_a_recipe_is_on_the_page_with_its_option_source_and_meani
 
 def test_groups_are_the_command_lines() -> None:
     titles = {begins: title.lower() for begins, title in start_form.GROUPS.items() if begins != "network"}
-    assert titles == {begins: title for begins, (title, _) in command_line._GROUPS.items()}
+    assert titles == {begins: title for begins, (title, _) in options._GROUPS.items()}
     assert [name for title in start_form.GROUPS.values() for name in start_fields.group(title)] == NAMES
 
 
@@ -171,8 +171,7 @@ def test_the_training_that_starts_is_what_the_fields_say(started: list[tuple[Any
     assert started == [("start", expected, False)]
     # The command shown means the same, by the command line's own parser.
     words = shown.split()[3:]
-    options = command_line.parser().parse_args(words)
-    given = command_line._given(options)
+    given = command_line._given(options.parser().parse_args(words))
     assert configured(given.pop("preset"), given.pop("data"), **given) == expected
 
 

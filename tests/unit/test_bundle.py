@@ -19,6 +19,7 @@ from alexnet.bundled import Bundle, BundleError
 from alexnet.config import TrainConfig
 from alexnet.data.preprocessing import Geometry, Preprocessing
 from alexnet.foreign import open_checkpoint
+from alexnet.options import parser
 from alexnet.zoo import network_from
 from analysis import __main__ as analysis_line
 from analysis import card, film, learning, shipped
@@ -278,7 +279,7 @@ def test_the_commands_are_ones_that_the_program_takes(made: Made) -> None:
     results = made.bundle.results()
     assert shipped.changes(results["recipe"])["epochs"] == [90, 12]
     for name, line in results["commands"].items():
-        assert command_line.parser().parse_args(line.split()[3:]).verb == name.partition("_")[0], line
+        assert parser().parse_args(line.split()[3:]).verb == name.partition("_")[0], line
     packed = shipped.commands(results["recipe"], 148, "best", 60)
     assert packed["pack"] == "python -m alexnet pack DATA PACK --side 148"
     assert packed["train"].startswith("python -m alexnet train PACK --preset paper-2012 --network alexnet-2012@67")
@@ -307,11 +308,6 @@ def test_what_half_precision_costs_is_counted(made: Made, half: float, said: str
         cut = (one["weights"], one["crops"]) == ("float16", "centre")
         one |= {"pictures": 4, "top1": half if cut else 0.5}
     assert said in card.markdown(results)
-
-
-@pytest.mark.parametrize(("seconds", "said"), [(20.4, "20 seconds"), (2140, "36 minutes"), (7320, "2 hours 2 minutes")])
-def test_durations(seconds: float, said: str) -> None:
-    assert card.duration(seconds) == said
 
 
 # --- what cannot be bundled -------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from PIL import Image
 
 from alexnet.data import sources
 from alexnet.data.images import UnreadableImageError
-from alexnet.data.sources import DataError, FolderSource, Source, Splits, open_data
+from alexnet.data.sources import BUILT_IN, DataError, FolderSource, Source, Splits, lasting, open_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -345,6 +345,16 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path: Path, files: list[str
     with pytest.raises(DataError, match=problem) as caught:
         open_data(str(data))
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_lasts_means_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    there = str(tmp_path.resolve() / "pictures")
+    assert [lasting(text) for text in ("pictures", "./pictures/", "~/pictures", there)] == [there] * 4
+    for text in ("", BUILT_IN, "nowhere", "~nobody-of-that-name/x", "a\0b", "x" * 5000):
+        assert lasting(text) == text
 
 
 @pytest.mark.parametrize("text", ["", "  ", "nowhere/at/all", "a\0b", "~nobody-of-that-name/x"])

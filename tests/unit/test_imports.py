@@ -31,7 +31,7 @@ def newly_loaded(*modules: str) -> set[str]:
         f"alexnet.{name}"
         for name in (
             *("spec", "zoo", "memory", "serial", "config", "presets", "runs", "commandline", "about", "archive"),
-            *("portable", "launch", "course", "plan", "bundled"),
+            *("portable", "launch", "course", "plan", "schedules", "words", "bundled"),
         )
     ],
 )

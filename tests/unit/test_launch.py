@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from alexnet import checkpoints, launch
-from alexnet.__main__ import parser
 from alexnet.config import TrainConfig
 from alexnet.launch import LaunchError, Request, command, start, start_again, start_branch, stop
+from alexnet.options import parser
 from alexnet.presets import PRESETS, configured
 from alexnet.runs import PREPARE_SECONDS, START_SECONDS, RunDirectory, replace_atomically
 from tests.training import ROOT, folder_of_pictures, options, train

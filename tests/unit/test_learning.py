@@ -226,20 +226,6 @@ def test_an_epoch_takes_its_steps_and_its_validation(read: Read) -> None:
     assert learning.epoch_seconds(read([]))[0].size == 0
 
 
-def test_the_gap_compares_a_validation_with_the_steps_since_the_one_before(read: Read) -> None:
-    records = [train(step, top1=0.25 if step <= 10 else 0.75, loss=3.0 if step <= 10 else 1.0) for step in range(1, 21)]
-    gap = learning.generalisation_gap(read([*records, val(10, 0.5), val(20, 0.5), val(20 + SPE, 0.5)]))
-    assert gap.step.tolist() == [10, 20, 30]
-    np.testing.assert_allclose(gap.top1, [-0.25, 0.25, np.nan])
-    np.testing.assert_allclose(gap.loss, [1.25 - 3.0, 1.25 - 1.0, np.nan])
-
-
-def test_the_gap_weighs_records_by_their_steps(read: Read) -> None:
-    """The mean of 9 steps at 0.2 and of 1 at 0.7 is 0.25."""
-    gap = learning.generalisation_gap(read([train(9, top1=0.2), train(10, top1=0.7), val(10, 0.25)]))
-    assert gap.top1.tolist() == pytest.approx([0.0])
-
-
 def layers(step: int, weight: float, gradient: float) -> dict[str, Any]:
     def moments(norm: float) -> dict[str, Any]:
         return {"conv1.weight": {"mean": 0.0, "std": 1.0, "norm": norm}}

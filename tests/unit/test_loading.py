@@ -108,6 +108,7 @@ def test_reading_from_the_middle_goes_on_as_from_the_start() -> None:
     assert all(same(a, b) for a, b in zip(whole[7:], rest, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than this machine has cores
 def test_processes_read_what_a_thread_reads() -> None:
     data = dataset()
     assert all(same(a, b) for a, b in zip(everything(data, steps=6), everything(data, steps=6, workers=2), strict=True))

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from alexnet import checkpoints, session
-from alexnet.__main__ import parser
 from alexnet.checks import TrainingError
 from alexnet.config import TrainConfig
 from alexnet.data.sources import BUILT_IN, is_there
 from alexnet.group import joined_group
+from alexnet.options import parser
 from alexnet.progress import Progress
 from alexnet.recorder import Recorder
 from alexnet.runs import RunDirectory

@@ -27,7 +27,7 @@ from alexnet.config import TrainConfig
 from alexnet.data.sources import BUILT_IN
 from alexnet.portable import contents, export, exporting, import_run, importing, origin
 from alexnet.runs import RunDirectory, RunError
-from tests.training import ROOT, folder_of_pictures, options, train
+from tests.training import ROOT, command, folder_of_pictures, options, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -742,17 +742,6 @@ def test_nothing_but_the_standard_library_is_needed(module: str) -> None:
 
 
 # --- a real run -------------------------------------------------------------------------------------------------------
-
-
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "alexnet", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_a_run_exported_while_it_trains_goes_on_elsewhere_to_the_same_weights(tmp_path: Path) -> None:

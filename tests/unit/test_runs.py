@@ -233,6 +233,25 @@ def test_a_damaged_status_is_told_from_none(tmp_path: Path, content: bytes | Non
     assert run.status_trouble() == (says and f"{tmp_path}/{says}")
 
 
+def test_a_status_that_was_read_is_not_read_again(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.write_status({"state": "finished"})
+    status, trouble = run.status_and_trouble()
+    run.write_status({"state": "failed"})
+    assert (status, trouble) == ({"state": "finished"}, "")
+    assert run.condition(status=status) == "finished"
+    assert run.condition() == "failed"
+
+
+@pytest.mark.parametrize("made", [(), ("checkpoints",), ("checkpoints", "probes")])
+def test_discarding_leaves_no_folder_however_early_it_was_interrupted(tmp_path: Path, made: tuple[str, ...]) -> None:
+    run = RunDirectory(tmp_path / "run")
+    for folder in ("", *made):
+        (run.path / folder).mkdir()
+    run.discard()
+    assert not run.path.exists()
+
+
 def test_discarding_what_a_page_asked_for_keeps_what_a_branch_begins_from(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     run.path.mkdir()

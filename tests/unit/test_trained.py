@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from alexnet import __main__ as command_line
 from alexnet.bundle import FEWEST_MOMENTS, LIMIT_BYTES, METRICS_BYTES
 from alexnet.bundled import GENERATED, IMAGENETTE
 from alexnet.config import TrainConfig
@@ -18,6 +17,7 @@ from alexnet.data.imagenet import readable
 from alexnet.data.sources import BUILT_IN, open_data
 from alexnet.foreign import open_checkpoint
 from alexnet.inference import evaluate_checkpoint
+from alexnet.options import parser
 from alexnet.presets import configured
 from analysis import card, film, shipped
 from analysis.kernels import layer_kernels
@@ -129,7 +129,7 @@ def test_no_photograph_and_no_path_of_a_machine_is_in_it(bundle: Bundle) -> None
 
 def test_the_program_takes_the_commands_that_repeat_it(bundle: Bundle) -> None:
     for name, line in bundle.results()["commands"].items():
-        assert command_line.parser().parse_args(line.split()[3:]).verb == name.partition("_")[0], line
+        assert parser().parse_args(line.split()[3:]).verb == name.partition("_")[0], line
 
 
 def test_it_knows_imagenette(tmp_path: Path) -> None:
