@@ -7,12 +7,14 @@ without photographs, with the weights in half precision, a model card and its nu
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alexnet.errors import UserError
-from alexnet.runs import RunDirectory
+from alexnet.runs import RunDirectory, explained
 
 FORMAT = 1
 WEIGHTS = "weights.safetensors"
@@ -59,6 +61,35 @@ class Bundle:
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise BundleError(f"{path} holds no results of a bundle in format {FORMAT}: {again}")
         return values
+
+    def placed(self, root: Path) -> RunDirectory:
+        """A copy of the training among the runs in `root`, so that it is looked at like any of them; made once.
+
+        It has everything but checkpoints: `weights` is the network.
+
+        Raises:
+            BundleError: there is no right to, no room, or something else of its name.
+        """
+        place = RunDirectory(root / f"{self.folder.name}-in-the-box")
+        if place.config_path.is_file():
+            return place
+        aside = None
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(prefix=".box-", dir=root))
+            shutil.copytree(self.folder, aside / "run", ignore=shutil.ignore_patterns(WEIGHTS, RESULTS, CARD))
+            (aside / "run").rename(place.path)
+        except OSError as error:  # shutil.Error, of several files, too
+            if place.config_path.is_file():  # another tab was faster
+                return place
+            raise BundleError(
+                f"the training in the box cannot be put into {place.path}: {explained(error)}; make room, or take away "
+                "what is there"
+            ) from None
+        finally:
+            if aside is not None:
+                shutil.rmtree(aside, ignore_errors=True)
+        return place
 
 
 _SHIPPED = Path(__file__).resolve().parent / "trained"

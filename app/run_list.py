@@ -12,7 +12,7 @@ from alexnet import portable
 from alexnet.errors import UserError
 from alexnet.runs import RUNS
 from analysis.formats import Column, Table
-from app import choices, exports, running
+from app import boxed, choices, exports, running
 from app.state import literal
 
 if TYPE_CHECKING:
@@ -28,10 +28,25 @@ def show_list() -> None:
     if not runs:
         st.info(f"There is no run in {literal(str(RUNS.resolve()))} yet.", icon=":material/info:")
         st.page_link("screens/start.py", label="Start a training", icon=":material/play_circle:")
-    else:
+        st.button(
+            "Show the trainings in the box", key="runs_of_the_box", icon=":material/inventory_2:", on_click=_unpack,
+            help="Copies the two trainings that come with the laboratory into this folder: curves, film and layers of "
+            "each, as of any run. They can be deleted again.",
+        )  # fmt: skip
+    if trouble := st.session_state.pop("box_trouble", None):
+        st.error(literal(trouble), icon=":material/error:")
+    if runs:
         _table(archived, alive=any(run.alive for run in runs))
     with st.expander("Import a run", icon=":material/upload:"):
         _import()
+
+
+def _unpack() -> None:
+    try:
+        for bundle in boxed.NAMES:
+            boxed.put(bundle)
+    except UserError as error:
+        st.session_state.box_trouble = str(error)
 
 
 def _table(archived: bool, *, alive: bool) -> None:

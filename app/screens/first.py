@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
+from alexnet.bundled import IMAGENETTE
 from alexnet.data.sources import BUILT_IN
 from alexnet.errors import UserError
 from alexnet.presets import preset_named
@@ -19,7 +20,7 @@ from alexnet.runs import explained
 from analysis import kernel_figures, sheets
 from analysis.formats import percent
 from analysis.kernels import tower_names
-from app import choices, components, exports, first_box, first_words, looking, queries
+from app import boxed, choices, components, exports, first_box, first_words, looking, queries
 from app.figures.classes import class_bars
 from app.figures.first import learning_figure
 from app.figures.maps import Panel, maps_svg
@@ -63,7 +64,8 @@ def _stop(number: int, title: str) -> None:
 
 def _closer(label: str, page: str, key: str, prepare: Callable[[], None] = lambda: None, **address: str) -> None:
     """A button that leads to the page where all of it is, with what is shown here chosen there."""
-    if st.button(label, key=f"closer_{key}", icon=":material/arrow_forward:", on_click=prepare):
+    pressed = st.button(label, key=f"closer_{key}", icon=":material/arrow_forward:", on_click=prepare)
+    if pressed and "box_trouble" not in st.session_state:
         st.switch_page(f"screens/{page}.py", query_params=address)
 
 
@@ -191,7 +193,20 @@ def _film(box: Box) -> None:
             "You can watch this happen yourself, in minutes, on pictures that are drawn by rule: by the button below, "
             f"or with `{preset_named(MINUTES).command}`."
         )
+        _closer("Look closer: its film and curves at large", "runs", "training", _unpack)
+        if trouble := st.session_state.pop("box_trouble", None):
+            st.error(literal(trouble), icon=":material/error:")
         _closer("Train one yourself", "start", "start", data=BUILT_IN, preset=MINUTES)
+
+
+def _unpack() -> None:
+    """The training in the box as a run, so that the page of runs can show it."""
+    try:
+        choices.go_to("run", boxed.put(IMAGENETTE).path.name)
+    except UserError as error:
+        st.session_state.box_trouble = str(error)
+    else:
+        choices.go_to("view_of_run", "Kernels")
 
 
 # --- 3, 4 and 5: one picture -----------------------------------------------------------------------------------------

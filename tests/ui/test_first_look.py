@@ -133,6 +133,30 @@ def test_training_one_oneself_begins_with_the_recipe_that_takes_minutes(app: App
     }
 
 
+def test_the_training_in_the_box_is_looked_at_like_any_run(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    healthy(app.run())
+    closer = next(button for button in app.button if button.label.startswith("Look closer: its film"))
+    healthy(closer.click().run())
+    assert app.title[0].value == "Photographs (in the box)"
+    assert app.segmented_control(key="pick_view_of_run").value == "Kernels"
+    assert (tmp_path / "runs" / "imagenette-in-the-box" / "config.json").is_file()
+
+
+def test_where_runs_cannot_be_written_the_first_page_says_so(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("no folder")
+    healthy(app.run())
+    closer = next(button for button in app.button if button.label.startswith("Look closer: its film"))
+    healthy(closer.click().run())
+    assert app.title[0].value == "First look"
+    assert "cannot be put into" in app.error[0].value
+
+
 def test_looking_closer_shows_the_network_in_the_box_whatever_was_looked_at_before(app: AppTest) -> None:
     app.query_params["weights"] = "random:alexnet-half:0"
     healthy(app.switch_page("screens/kernels.py").run())

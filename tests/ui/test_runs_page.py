@@ -18,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from alexnet import launch, portable
 from alexnet.about import about, write_about
+from alexnet.bundled import GENERATED, IMAGENETTE
 from alexnet.config import TrainConfig
 from alexnet.runs import RunDirectory
 from app import queries, running, steering
@@ -706,6 +707,30 @@ def test_no_runs_at_all(show: Open, runs: Path, there: bool) -> None:
     app = show()
     assert f"There is no run in {runs} yet." in words(app)
     assert [link.label for link in app.get("page_link")][-1:] == ["Start a training"]
+
+
+def test_where_there_are_no_runs_those_of_the_box_can_be_looked_at(show: Open, runs: Path) -> None:
+    app = press(show(), "runs_of_the_box")
+    listed = table(app, "Run", "State")
+    assert list(zip(listed["Run"], listed["State"], strict=True)) == [
+        ("Photographs (in the box)", "finished"),
+        ("Generated pictures (in the box)", "finished"),
+    ]
+    assert "runs_of_the_box" not in buttons(app)
+    for bundle in (IMAGENETTE, GENERATED):
+        copy = runs / f"{bundle.folder.name}-in-the-box"
+        assert sorted(path.name for path in copy.iterdir()) == [
+            *("about.json", "config.json", "metrics.jsonl", "probes", "status.json")
+        ]
+        assert (copy / "metrics.jsonl").read_bytes() == (bundle.folder / "metrics.jsonl").read_bytes()
+    assert not list(runs.glob(".*"))
+
+
+def test_a_folder_of_runs_that_cannot_be_written_is_said(show: Open, runs: Path) -> None:
+    runs.write_text("no folder")
+    app = press(show(), "runs_of_the_box")
+    assert "the training in the box cannot be put into" in one_error(app)
+    assert runs.read_text() == "no folder"
 
 
 def test_three_hundred_runs_are_listed(show: Open, runs: Path, finished: RunDirectory) -> None:
