@@ -1,15 +1,27 @@
-"""The first minute: a fresh server, its bare address, and not one click before the kernels are there."""
+"""The first minute: README's first command in a fresh copy, its bare address, and not one click before the kernels."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.serving import ROOT, served, settle
+from tests.serving import ROOT, _free_port, settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,13 +34,78 @@ SECOND = 1_000
 LAST = ".st-key-first_answers .main-svg"
 
 
+_BLOCKS = re.compile(r"^```sh\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
+README_S_FIRST = _BLOCKS.findall((ROOT / "README.md").read_text(encoding="utf-8"))[0]
+"""The first command that README prints: it makes an environment, installs, and starts the app."""
+_PYTHON = ".venv/bin/python"
+
+
+def _copied(folder: Path) -> Path:
+    """What a clone would hold if all were committed: every file that git does not ignore, as it is now."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, check=False,
+    )  # fmt: skip
+    if listed.returncode:  # no clone but an archive, unpacked
+        nothing = shutil.ignore_patterns(".venv", "runs", "__pycache__", ".*_cache", ".hypothesis")
+        return Path(shutil.copytree(ROOT, folder / "laboratory", ignore=nothing))
+    for name in sorted(set(os.fsdecode(listed.stdout).split("\0")) - {""}):
+        if (ROOT / name).is_file():  # not deleted meanwhile
+            (folder / "laboratory" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / "laboratory" / name)
+    return folder / "laboratory"
+
+
+@contextlib.contextmanager
+def _started(command: list[str], folder: Path, patience: float) -> Iterator[str]:
+    """What this command serves in this folder, on a port that is free; the folder alone is where modules are found."""
+    port = _free_port()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    server = subprocess.Popen(
+        command, cwd=folder, env={**environment, "STREAMLIT_SERVER_PORT": str(port)}, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        address = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + patience
+        while not _healthy(address):
+            assert server.poll() is None, f"{shlex.join(command)} ended with exit status {server.returncode}"
+            assert time.monotonic() < deadline, f"no answer within {patience:.0f} seconds"
+            time.sleep(0.05)
+        yield address
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=20)
+
+
+def _healthy(address: str) -> bool:
+    with (
+        contextlib.suppress(urllib.error.URLError, ConnectionError),
+        urllib.request.urlopen(f"{address}/_stcore/health", timeout=2) as answer,  # noqa: S310 - our own address
+    ):
+        return bool(answer.status == 200)
+    return False
+
+
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server that nobody has asked for anything, started elsewhere: there are no runs."""
-    folder = tmp_path_factory.mktemp("elsewhere")
-    (folder / ".streamlit").symlink_to(ROOT / ".streamlit")
-    with served(ROOT / "app" / "main.py", folder) as address:
+    """What README's first command serves when all is installed, in a copy that nobody has used: there are no runs."""
+    words = shlex.split(README_S_FIRST.rpartition("&&")[2])
+    assert words[:4] == [_PYTHON, "-m", "streamlit", "run"]
+    with _started([sys.executable, *words[1:]], _copied(tmp_path_factory.mktemp("fresh")), patience=60) as address:
         yield address
+
+
+@pytest.mark.slow
+def test_readmes_first_command_from_nothing_to_the_kernels(page: Page, tmp_path: Path) -> None:
+    """All of it, as a newcomer types it: it downloads the libraries."""
+    with _started(["bash", "-c", README_S_FIRST], _copied(tmp_path), patience=1_200) as address:
+        page.goto(address)
+        page.locator(".st-key-first_sheet svg image").wait_for(timeout=90 * SECOND)
+        assert len(_tiles(page, ".st-key-first_sheet")) == 96
+        page.locator(LAST).first.wait_for(timeout=120 * SECOND)
+        settle(page)
 
 
 def _open(page: Page, address: str) -> None:
