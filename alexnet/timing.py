@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -82,7 +82,8 @@ class Timed:
         before = _start_of_peak(machine)
         begun = time.perf_counter()
         trainer = Trainer(
-            config,
+            # More steps may be timed than the training has, and behind its end a cosine has no rate to train with.
+            replace(config, schedule="constant"),
             self.network,
             machine,
             preprocessing,

@@ -58,7 +58,7 @@ def _open(page: Page, address: str, *selectors: str) -> float:
 def switch(page: Page, link: str, *selectors: str) -> float:
     settle(page)
     page.wait_for_timeout(300)
-    return seconds(page, *selectors, act=page.get_by_role("link", name=link).click)
+    return seconds(page, *selectors, act=page.get_by_role("link", name=link, exact=True).click)
 
 
 def _bare(page: Page, address: str) -> dict[str, float]:

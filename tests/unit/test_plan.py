@@ -377,6 +377,14 @@ def test_the_command_tells_every_mistake_on_a_line() -> None:
     assert all(line.startswith("python -m alexnet plan: --") for line in lines)
 
 
+def test_more_steps_are_timed_than_the_training_has(pictures: Path) -> None:
+    cosine = options(schedule="cosine", optimiser="sgd-2012", max_steps=2)  # a rule that knows no rate of 0
+    done = command("plan", pictures, *cosine, "--steps", 4, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["steps"], found["speed"]["steps_timed"]) == (2, 4)
+
+
 def planning(*arguments: object) -> list[str]:
     """To be started in an empty folder, where a process of `tests.training` cannot be."""
     return [sys.executable, "-m", "alexnet", "plan", *map(str, arguments)]
