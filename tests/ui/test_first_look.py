@@ -76,7 +76,7 @@ def test_it_opens_with_five_stops_and_nothing_wrong(app: AppTest) -> None:
     assert [header.anchor for header in app.header] == [f"stop-{number}" for number in range(1, 6)]
     assert not app.error
     assert not app.warning
-    assert sum(button.label.startswith("Look closer") for button in app.button) == 4  # the film leads to a training
+    assert sum(button.label.startswith("Look closer") for button in app.button) == 5
 
 
 def test_kernels_are_measured_as_they_are(app: AppTest) -> None:
