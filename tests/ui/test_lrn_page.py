@@ -64,7 +64,8 @@ def rectified() -> torch.Tensor:
 def test_it_opens_on_the_weights_in_the_box_with_their_own_settings(lab: Open) -> None:
     app = lab()
     assert app.title[0].value == "LRN laboratory"
-    assert "**norm1**, 96×31×31, from the output of relu1. Its own settings: n 5, α 1e-4 summed" in words(app)
+    side = (open_checkpoint(queries.BUILT_IN).network.input_shape[1] - 11) // 4 + 1
+    assert f"**norm1**, 96×{side}×{side}, from the output of relu1. Its own settings: n 5, α 1e-4 summed" in words(app)
     assert "inside each tower" in words(app)
 
 
