@@ -112,11 +112,13 @@ def test_narrow_page_shows_the_choice_beside_the_drawing(page: Page, address: st
     assert box
     assert frame
     assert frame["x"] <= box["x"] <= frame["x"] + frame["width"]  # scrolled to
-    detail = page.locator(".st-key-stage_detail").bounding_box()
-    table = page.locator(".st-key-stage_table").bounding_box()
-    assert detail
-    assert table
-    assert detail["y"] < table["y"]
+    # Both in one look, and until it is so: two looks one after the other can have a redraw of the page between them.
+    page.wait_for_function(
+        """() => {
+          const top = key => document.querySelector(`.st-key-${key}`)?.getBoundingClientRect().top
+          return top("stage_detail") < top("stage_table")
+        }"""
+    )
 
 
 def test_drawing_works_by_keyboard_alone(page: Page, address: str) -> None:

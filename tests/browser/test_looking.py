@@ -75,6 +75,11 @@ def built_in() -> Checkpoint:
     return open_checkpoint(queries.BUILT_IN)
 
 
+def side(name: str) -> int:
+    """How many rows and columns the maps of a stage of the built-in network have."""
+    return next(stage.out_shape[1] for stage in built_in().network.stages() if stage.name == name)
+
+
 # --- kernels ---------------------------------------------------------------------------------------------------------
 
 
@@ -295,12 +300,13 @@ def test_arrow_keys_move_the_cell_and_stop_at_the_border(page: Page, address: st
     focus(page, "map_figure", most=120)
     page.keyboard.press("ArrowDown")
     cell_title(page, "at row 2, column 1")
-    for _ in range(6):
+    border = side("pool5") - 1
+    for _ in range(border + 3):
         page.keyboard.press("ArrowRight")
-    cell_title(page, "at row 2, column 2")  # pool5 is 3×3
+    cell_title(page, f"at row 2, column {border}")
     quiet(page)
     assert page.evaluate("document.activeElement.dataset.area") == "map"
-    assert page.evaluate("document.activeElement.getAttribute('aria-valuetext')") == "row 2, column 2"
+    assert page.evaluate("document.activeElement.getAttribute('aria-valuetext')") == f"row 2, column {border}"
 
 
 def test_click_on_a_map_and_on_a_value_of_a_vector(page: Page, address: str) -> None:
@@ -509,7 +515,8 @@ def test_a_pixel_and_a_slider_of_the_lrn_laboratory(page: Page, address: str) ->
     page.wait_for_selector(".st-key-lrn_maps svg.panels", timeout=LONG)
     quiet(page)
     page.locator(".st-key-lrn_maps [data-area=after]").click()  # in its middle
-    page.wait_for_selector("h3:has-text('Every channel at row 15, column 15')", timeout=LONG)
+    middle = side("norm1") // 2
+    page.wait_for_selector(f"h3:has-text('Every channel at row {middle}, column {middle}')", timeout=LONG)
     before = page.locator(".stMarkdown:has-text('of the activity is suppressed')").last.inner_text()
     slider = page.locator("input[type='range'][aria-label='α']")
     slider.focus()
