@@ -46,15 +46,16 @@ class Branch:
         return run if self.path != run.start and self.path.parent == run.last.parent else None
 
     def record(self, pictures: int) -> dict[str, Any]:
-        """Where it comes from, for config.json."""
+        """Where it comes from, for config.json; `before` is where its parent came from, if that is a branch, too."""
         parent = self.parent
+        before = parent.config().get("branch") if parent is not None and parent.config_path.is_file() else None
         return {
             "run": parent.path.name if parent is not None else None,
             "checkpoint": self.path.stem,
             "step": self.step,
             "changed": self.changed,
             "mode": "continue" if self.goes_on(pictures) else "weights",
-        }
+        } | ({"before": before} if before else {})
 
     def check(self, classes: Sequence[str], data: str) -> None:
         """Raises RunError where the data has other classes than the network tells apart."""

@@ -114,12 +114,20 @@ def save(results: Mapping[str, Any], folder: Path) -> None:
     replace_atomically(folder / CARD, markdown(results).encode(), durable=False)
 
 
-def accuracy(results: Mapping[str, Any], weights: str, crops: str) -> Mapping[str, Any]:
-    """One evaluation: of ``float16`` (what is shipped) or ``float32``, with ``centre`` crop or ``ten``."""
+def accuracy(results: Mapping[str, Any], weights: str, crops: str, sides: Sequence[int] = ()) -> Mapping[str, Any]:
+    """One evaluation: of ``float16`` (what is shipped) or ``float32``, with ``centre`` crop or ``ten``.
+
+    `sides` are short sides that the pictures were tested at instead of the recipe's own; float16 and ten crops only.
+    """
+    asked = (weights, crops, tuple(sides))
     found: Mapping[str, Any] = next(
-        one for one in results["accuracy"] if (one["weights"], one["crops"]) == (weights, crops)
+        one for one in results["accuracy"] if (one["weights"], one["crops"], _sides(one)) == asked
     )
     return found
+
+
+def _sides(found: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(found.get("sides", ()))
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------
@@ -133,9 +141,21 @@ def _summary(results: Mapping[str, Any]) -> str:
         f"`{WEIGHTS}`: {network['base']['name']} at {times(network['input'][1:])} pixels{towers}, "
         f"{network['parameters']:,} parameters, float16, {network['bytes'] / 1e6:.2f} MB. It tells "
         f"{len(data['classes'])} classes apart: top-1 {percent(centre['top1'], 2)} with the centre crop, "
-        f"{percent(ten['top1'], 2)} with ten crops, of {ten['pictures']:,} validation pictures. With it come the "
+        f"{percent(ten['top1'], 2)} with ten crops{_larger(results)}, of {ten['pictures']:,} validation pictures. "
+        "With it come the "
         f"training's config, its records and {results['moments'][0]} moments of conv1's kernels."
     )
+
+
+def _larger(results: Mapping[str, Any]) -> str:
+    """What ten crops find where the pictures are tested at the sizes that the training jittered between."""
+    found = [one for one in results["accuracy"] if _sides(one)]
+    return "".join(f", {percent(one['top1'], 2)} with ten at {_listed(_sides(one))} pixels" for one in found)
+
+
+def _listed(sides: Sequence[int]) -> str:
+    """176, 200 and 224."""
+    return " and ".join(filter(None, (", ".join(map(str, sides[:-1])), str(sides[-1]))))
 
 
 def _network_sentences(results: Mapping[str, Any]) -> str:
@@ -180,7 +200,29 @@ def _recipe_sentence(results: Mapping[str, Any]) -> str:
     preset = results["recipe"]["preset"]
     if not changed:
         return f"The preset `{preset}` as it is."
-    return f"The preset `{preset}`, with {len(changed)} value{'s' * (len(changed) != 1)} of its own (bold)."
+    own = f"The preset `{preset}`, with {len(changed)} value{'s' * (len(changed) != 1)} of its own (bold)."
+    return " ".join([own, *_branch_sentences(results.get("branch"))])
+
+
+def _branch_sentences(branch: Mapping[str, Any] | None) -> list[str]:
+    """Which trainings it went on from, and what was different until then; the latest first."""
+    said = []
+    while branch is not None:
+        values = ", ".join(
+            f"`{option(name)}` {value_text(old, 'not set')}"
+            for name, (old, _) in branch["changed"].items()
+            if name != "data"
+        )
+        how = (
+            "the schedule went on from there"
+            if branch["mode"] == "continue"
+            else "its weights alone were taken, and steps counted anew"
+        )
+        said.append(
+            f"Up to step {branch['step']:,} it was another training, with {values or 'the same values'}; {how}."
+        )
+        branch = branch.get("before")
+    return said
 
 
 def recipe_table(results: Mapping[str, Any]) -> Table:
@@ -265,7 +307,7 @@ def accuracy_table(results: Mapping[str, Any]) -> Table:
     rows: list[tuple[Value, ...]] = [
         (
             names[one["weights"]],
-            {"centre": "centre", "ten": "ten"}[one["crops"]],
+            one["crops"] + (f", short side {_listed(_sides(one))}" if _sides(one) else ""),
             percent(one["top1"], 2),
             percent(one["topk"], 2),
             f"{one['loss']:.4f}",

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from alexnet.spec import Network
 
 CROPS: tuple[Crops, ...] = ("centre", "ten")
+_Look = tuple[str, "Crops", tuple[int, ...]]
+"""Which weights, which crops, and at which short sides if not at the recipe's own."""
 PLACE = "DATA"
 """What commands call the pictures."""
 
@@ -58,19 +60,21 @@ def measured(
     bundle, run = Bundle(folder), RunDirectory.open(path)
     checkpoint, record = open_checkpoint(bundle.weights), bundle.run.config()
     files = {"float16": bundle.weights, "float32": checkpoint_of(run, which)}
-    found: dict[tuple[str, Crops], Evaluation] = {}
-    for weights, file in files.items():
-        for crops in CROPS:
-            what = f"{weights}, {crops} crop{'s' * (crops == 'ten')}"
-            say(f"evaluating {what}")
-            found[weights, crops] = evaluate_checkpoint(
-                file,
-                data,
-                crops=crops,
-                device=device,
-                seen=lambda done, total, what=what: seen(done, total, what),  # type: ignore[misc]
-            )
-    shipped = found["float16", "centre"]
+    looks: list[_Look] = [(weights, crops, ()) for weights in files for crops in CROPS]
+    looks += [("float16", "ten", sides) for sides in jittered(checkpoint.config)]
+    found: dict[_Look, Evaluation] = {}
+    for weights, crops, sides in looks:
+        what = f"{weights}, {crops} crop{'s' * (crops == 'ten')}" + "".join(f", {side} pixels" for side in sides)
+        say(f"evaluating {what}")
+        found[weights, crops, sides] = evaluate_checkpoint(
+            files[weights],
+            data,
+            crops=crops,
+            sides=sides,
+            device=device,
+            seen=lambda done, total, what=what: seen(done, total, what),  # type: ignore[misc]
+        )
+    shipped = found["float16", "centre", ()]
     packed = _packed(data)
     return {
         "format": FORMAT,
@@ -93,16 +97,18 @@ def measured(
             {
                 "weights": weights,
                 "crops": crops,
+                "sides": list(sides),
                 "pictures": one.pictures,
                 "top1": one.top1,
                 "topk": one.topk,
                 "loss": one.loss,
             }
-            for (weights, crops), one in found.items()
+            for (weights, crops, sides), one in found.items()
         ],
-        "per_class": _per_class(shipped, found["float16", "ten"]),
+        "per_class": _per_class(shipped, found["float16", "ten", ()]),
         "kernels": kernels(checkpoint),
-        "commands": commands(checkpoint.config, packed, which, _moments(bundle.run)),
+        "branch": record.get("branch"),
+        "commands": commands(checkpoint.config, record.get("branch"), packed, which, _moments(bundle.run)),
         "note": note.strip(),
     }
 
@@ -115,6 +121,18 @@ def save(results: Mapping[str, Any], folder: Path) -> None:
     """
     text = json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     replace_atomically(folder / RESULTS, text.encode(), durable=False)
+
+
+def jittered(recipe: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    """Short sides that a network trained on several is tested at, besides the least; none where it was trained on one.
+
+    The mean of the least and the largest (VGG, section 4.1), and all three (section 4.2).
+    """
+    if recipe["jitter_to"] is None:
+        return []
+    least, largest = TrainConfig.from_json(dict(recipe)).short_side(), recipe["jitter_to"]
+    mean = (least + largest) // 2
+    return [(mean,), (least, mean, largest)]
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -236,18 +254,44 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {name: list(one) if isinstance(one, tuple) else one for name, one in values.items()}
 
 
-def commands(config: Mapping[str, Any], packed: int | None, which: str, moments: int) -> dict[str, str]:
-    """What repeats it, with DATA for where the pictures lie; those that are generated lie nowhere."""
+def commands(
+    config: Mapping[str, Any], branch: Mapping[str, Any] | None, packed: int | None, which: str, moments: int
+) -> dict[str, str]:
+    """What repeats it, with DATA for where the pictures lie; those that are generated lie nowhere.
+
+    `branch` is what config.json holds of a run that went on from another: that one is trained first.
+    """
     place = BUILT_IN if config["data"] == BUILT_IN else PLACE
-    _, *words = command(Request(dict(config) | {"data": place}))
     pictures = place if packed is None else "PACK"
     made = {} if packed is None else {"pack": f"python -m alexnet pack {place} PACK --side {packed}"}
-    return made | {
-        "train": " ".join([f"python -m alexnet train {pictures}", *words, "--run-dir RUN"]),
-        "bundle": f"python -m alexnet bundle RUN BUNDLE --data {pictures} --checkpoint {which} --moments {moments}",
-        "evaluate": f"python -m alexnet evaluate BUNDLE/weights.safetensors {pictures}",
-        "evaluate_ten": f"python -m alexnet evaluate BUNDLE/weights.safetensors {pictures} --ten-crop",
-    }
+    evaluate = f"python -m alexnet evaluate BUNDLE/weights.safetensors {pictures}"
+    ten = f"{evaluate} --ten-crop"
+    sizes = {f"evaluate_{len(sides)}": f"{ten} --sides {','.join(map(str, sides))}" for sides in jittered(config)}
+    return (
+        made
+        | _trainings(config, branch, pictures)
+        | {
+            "bundle": f"python -m alexnet bundle RUN BUNDLE --data {pictures} --checkpoint {which} --moments {moments}",
+            "evaluate": evaluate,
+            "evaluate_ten": ten,
+        }
+        | sizes
+    )
+
+
+def _trainings(config: Mapping[str, Any], branch: Mapping[str, Any] | None, pictures: str) -> dict[str, str]:
+    """The command of a training, behind those of all that it goes on from: RUN from RUN1, that from RUN2."""
+    made: dict[str, str] = {}
+    recipe, run = dict(config) | {"data": pictures}, "RUN"
+    while branch is not None:
+        before = f"RUN{len(made) + 1}"
+        changed = {name: new for name, (_, new) in branch["changed"].items() if name != "data"}
+        asked = Request(changed | {"data": pictures}, f"{before}/checkpoints/{branch['checkpoint']}.pt")
+        made[f"train_{run}"] = " ".join(["python -m alexnet train", *command(asked), "--run-dir", run])
+        recipe |= {name: old for name, (old, _) in branch["changed"].items() if name != "data"}
+        run, branch = before, branch.get("before")
+    made[f"train_{run}"] = " ".join(["python -m alexnet train", *command(Request(recipe)), "--run-dir", run])
+    return dict(reversed(made.items()))
 
 
 def changes(recipe: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -90,6 +90,7 @@ def updates(page: Page, count: int) -> None:
         seen.add(step(page))
 
 
+@pytest.mark.long
 def test_the_life_of_a_run(page: Page, place: Path) -> None:
     with served(MAIN, place) as address:
         first = start(page, address, name="the first", epochs=400)

@@ -280,9 +280,56 @@ def test_the_commands_are_ones_that_the_program_takes(made: Made) -> None:
     assert shipped.changes(results["recipe"])["epochs"] == [90, 12]
     for name, line in results["commands"].items():
         assert parser().parse_args(line.split()[3:]).verb == name.partition("_")[0], line
-    packed = shipped.commands(results["recipe"], 148, "best", 60)
+    packed = shipped.commands(results["recipe"], None, 148, "best", 60)
     assert packed["pack"] == "python -m alexnet pack DATA PACK --side 148"
-    assert packed["train"].startswith("python -m alexnet train PACK --preset paper-2012 --network alexnet-2012@67")
+    assert packed["train_RUN"].startswith("python -m alexnet train PACK --preset paper-2012 --network alexnet-2012@67")
+
+
+def branched(results: dict[str, Any]) -> dict[str, Any]:
+    """As of a branch of a branch: first 5 epochs at 0.04, then 9 at 0.04, and 12 at the recipe's rate, jittered."""
+    first = {"run": "a", "checkpoint": "best", "step": 60, "mode": "continue", "changed": {"epochs": [5, 9]}}
+    second = {
+        "run": "b", "checkpoint": "last", "step": 90, "mode": "continue", "before": first,
+        "changed": {"epochs": [9, 12], "learning_rate": [0.04, 0.01], "jitter_to": [None, 101]},
+    }  # fmt: skip
+    return results | {"recipe": results["recipe"] | {"jitter_to": 101, "mean": "channel"}, "branch": second}
+
+
+def test_a_branch_is_repeated_from_the_first_training_on(made: Made) -> None:
+    results = branched(made.bundle.results())
+    found = shipped.commands(results["recipe"], results["branch"], 96, "best", 60)
+    trainings = [line for name, line in found.items() if name.startswith("train")]
+    options = [parser().parse_args(line.split()[3:]) for line in trainings]
+    assert [one.data for one in options] == ["PACK"] * 3
+    assert [str(one.run_dir) for one in options] == ["RUN2", "RUN1", "RUN"]
+    assert [one.branch and str(one.branch) for one in options] == [
+        None, "RUN2/checkpoints/best.pt", "RUN1/checkpoints/last.pt",
+    ]  # fmt: skip
+    assert [one.epochs for one in options] == [5, 9, 12]
+    assert [getattr(one, "learning_rate", None) for one in options] == [0.04, None, 0.01]
+
+
+def test_the_card_says_what_a_branch_was_before(made: Made) -> None:
+    text = card.markdown(branched(made.bundle.results()))
+    assert (
+        "Up to step 90 it was another training, with `--epochs` 9, `--learning-rate` 0.04, `--jitter-to` not set; the"
+        in text
+    )
+    assert "Up to step 60 it was another training, with `--epochs` 5; the schedule went on from there." in text
+
+
+def test_a_network_trained_on_several_sizes_is_tested_at_them(made: Made) -> None:
+    recipe = made.bundle.results()["recipe"]
+    assert shipped.jittered(recipe) == []
+    jittered = recipe | {"jitter_to": 101, "mean": "channel"}
+    assert shipped.jittered(jittered) == [(88,), (76, 88, 101)]  # 67·256/227 = 76; (76 + 101)/2
+    found = shipped.commands(jittered, None, None, "best", 60)
+    assert [line.partition("BUNDLE/")[2] for name, line in found.items() if name.startswith("evaluate")] == [
+        "weights.safetensors DATA",
+        "weights.safetensors DATA --ten-crop",
+        "weights.safetensors DATA --ten-crop --sides 88",
+        "weights.safetensors DATA --ten-crop --sides 76,88,101",
+    ]
 
 
 def test_the_card_alone_can_be_written_again(made: Made) -> None:

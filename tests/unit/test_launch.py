@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from alexnet import checkpoints, launch
+from alexnet import branches, checkpoints, launch
 from alexnet.config import TrainConfig
 from alexnet.launch import LaunchError, Request, command, start, start_again, start_branch, stop
 from alexnet.options import parser
@@ -143,6 +143,7 @@ def test_the_condition_of_a_run(
 # --- started, stopped, killed -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_run_is_started_stopped_killed_and_goes_on_to_the_same_weights(pictures: Path, root: Path) -> None:
     often = {"validate_every": 10, "probes": 0, "layers_every": 0}
     config = tiny(pictures, epochs=40, **often)
@@ -192,6 +193,7 @@ def test_two_processes_never_train_in_one_folder(pictures: Path, root: Path) -> 
     assert (run.condition(), run.status()["pid"]) == ("running", pid)
 
 
+@pytest.mark.long
 def test_a_second_run_waits_for_the_first_and_a_third_for_both(pictures: Path, root: Path) -> None:
     first = start(root, tiny(pictures, epochs=200))
     until(lambda: first.condition() == "running")
@@ -361,6 +363,9 @@ def test_another_optimiser_starts_from_the_weights_alone(parent: RunDirectory, t
     assert branch.config()["branch"]["mode"] == "weights"
     assert [r["step"] for r in branch.metrics() if r["kind"] == "train"] == list(range(1, 7))
     assert "with its weights alone" in branch.log_path.read_text()
+    assert "before" not in branch.config()["branch"]  # the parent is no branch
+    again = branches.opened(branch.last, {"epochs": 9})
+    assert again.record(pictures=48)["before"] == branch.config()["branch"]
 
 
 @pytest.mark.parametrize(

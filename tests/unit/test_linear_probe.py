@@ -55,6 +55,7 @@ def probe_accuracy(
 
 
 @pytest.mark.xdist_group("probe")
+@pytest.mark.long
 def test_pool5_tells_classes_apart_and_shuffled_weights_do_not() -> None:
     checkpoint = bvlc_checkpoint()
     random = torch.Generator().manual_seed(0)

@@ -204,6 +204,7 @@ WAYS: dict[str, Way | Elsewhere] = {
     "python -m tests.benchmarks.tables": Way(slow=True),
     "python -m tests.benchmarks.pages": Way("1", slow=True),
     "python -m tests.pictures": Elsewhere("tests/unit/test_readme.py", "pictures.strip(pictures.FILMED)"),
+    "python -m pytest -m long": Elsewhere(".ci/run", ".venv/bin/python -m pytest -m long"),
     "python -m pytest -m slow": Elsewhere("pyproject.toml", '"slow: takes minutes; run with -m slow"'),
 }
 
@@ -405,7 +406,13 @@ def check(printed: str, places: Places) -> None:
         assert Path(path).exists(), made
 
 
-@pytest.mark.parametrize("printed", cases(slow=False))
+@pytest.mark.parametrize(
+    "printed",
+    [
+        pytest.param(one, marks=pytest.mark.long if one.startswith("torchrun ") else ())  # processes that compile
+        for one in cases(slow=False)
+    ],
+)
 def test_it_runs(printed: str, places: Places) -> None:
     check(printed, places)
 

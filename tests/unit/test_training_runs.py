@@ -199,6 +199,7 @@ def writing(run: RunDirectory) -> bool:
     return any(run.last.parent.glob(".*.part"))
 
 
+@pytest.mark.long
 def test_killed_while_writing_a_checkpoint_a_run_ends_as_if_never_stopped(
     finished: RunDirectory, pictures: Path, tmp_path: Path
 ) -> None:
@@ -651,6 +652,7 @@ def test_processes_report_each_others_unreadable_pictures(torn: Path, tmp_path: 
     assert next(record["pictures"] for record in run.metrics() if record["kind"] == "val") == 11
 
 
+@pytest.mark.long
 def test_two_processes_take_the_steps_of_one(pictures: Path, tmp_path: Path) -> None:
     recipe = options(max_steps=10, dropout=0.0, seed=3, **GENTLE)
     alone = train(pictures, "--run-dir", tmp_path / "one", *recipe)
