@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).resolve().parent.parent / "alexnet" / "trained" / "ablation"
 """Every results file in here is shown."""
 
+LRN = "paper-scale"
+"""The one that says what LRN is worth."""
 TITLES: dict[str, tuple[str, str]] = {
-    "paper-scale": (
+    LRN: (
         "LRN and overlapping pooling",
         "Trained on pixels from 0 to 255, as in the paper: with its constants LRN holds back little of smaller values.",
     ),
@@ -53,6 +55,12 @@ def shipped() -> list[Listed]:
         key=lambda path: (order.index(path.stem) if path.stem in TITLES else len(order), path.stem),
     )
     return [_listed(path, path.stem, *TITLES.get(path.stem, (path.stem, ""))) for path in paths]
+
+
+def of_lrn() -> Ablation | None:
+    """What is in the box on the worth of LRN; None where there is nothing that can be read."""
+    path = SHIPPED / f"{LRN}.json"
+    return _listed(path, LRN, *TITLES[LRN]).found if path.is_file() else None
 
 
 def own() -> list[Listed]:

@@ -20,7 +20,7 @@ from alexnet.runs import explained
 from analysis import kernel_figures, sheets
 from analysis.formats import percent
 from analysis.kernels import tower_names
-from app import boxed, choices, components, exports, first_box, first_words, looking, queries
+from app import boxed, choices, components, exports, first_box, first_words, looking, parts_found, queries
 from app.figures.classes import class_bars
 from app.figures.first import learning_figure
 from app.figures.maps import Panel, maps_svg
@@ -333,6 +333,10 @@ def _lrn(chosen: Chosen, seen: Picture, found: Activations) -> None:
             choices.choose("lrn_map", channel)
 
         _closer("Look closer: turn its settings up", "lrn", "lrn", prepare)
+        worth = parts_found.of_lrn()
+        if worth and (said := first_words.trained_without_lrn(worth)):
+            st.markdown(said)
+            _closer("Look closer: every seed of it", "parts", "parts", ablation=parts_found.LRN)
 
 
 def _answers(seen: Picture, found: Activations, classes: Sequence[str]) -> None:

@@ -3,19 +3,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from analysis.ablation import Ablation, Outcome, Variant
 from analysis.activations import ClassProbability
 from analysis.history import History
 from analysis.kernels import kernel_measures
 from app import drawn, queries
 from app.figures.first import learning_figure
 from app.first_box import label
-from app.first_words import answer_sentence, kinds, listed, lrn_sentence, small
+from app.first_words import answer_sentence, kinds, listed, lrn_sentence, small, trained_without_lrn
 from app.theme import LIGHT
 from tests.training import ROOT
 
@@ -106,6 +108,28 @@ def test_grey_edges_are_more_typical_than_coloured_ones() -> None:
     edge = np.sin(2 * np.pi * COLUMNS / 11)
     measured = kernel_measures(np.stack([kernel(edge, RED_GREEN), kernel(edge)]))
     assert kinds(measured, 11).edges == (1, 0)
+
+
+def ablation(*pairs: tuple[float, float]) -> Ablation:
+    """Top-1 with LRN and without it, a pair for each seed."""
+    outcome = partial(Outcome, epochs=(1.0,), train_top1=(0.5,), topk=(0.9,), reached=None, seconds=None)
+    variants = (
+        Variant(name, "alexnet", 0.01, tuple(outcome(seed, top1=(pair[at],)) for seed, pair in enumerate(pairs)))
+        for at, name in enumerate(("baseline", "no-lrn"))
+    )
+    return Ablation({}, {}, "", (), 5, tuple(variants))
+
+
+def test_what_training_without_lrn_cost_is_said_with_its_chance() -> None:
+    said = trained_without_lrn(ablation((0.70, 0.68), (0.71, 0.69), (0.72, 0.69)))
+    # Differences 2, 2 and 3 points: mean 2.33, s 0.577, Student's t for 2 degrees of freedom 4.303: ± 1.43.
+    assert said is not None
+    assert "wrong answers by **+2.33 points** (95 % interval +0.90 to +3.77, 3 seeds). The paper found +1.40." in said
+    chance = trained_without_lrn(ablation((0.70, 0.69), (0.69, 0.70)))
+    assert chance is not None
+    assert "it could be chance" in chance
+    assert "one seed, so chance is not known" in (trained_without_lrn(ablation((0.70, 0.69))) or "")
+    assert trained_without_lrn(ablation()) is None
 
 
 @pytest.fixture
