@@ -105,8 +105,12 @@ def _plan(options: argparse.Namespace) -> int:
 def _ablate(options: argparse.Namespace) -> int:
     if not options.table:
         _train_variants(options)
-    # What the numbers say is analysis's to tell, which builds on this package and not the other way round.
-    command = [sys.executable, "-m", "analysis", "ablation", str(options.out), "--write"]
+    return _analysed("ablation", str(options.out), "--write")
+
+
+def _analysed(*words: str) -> int:
+    """The exit status of `python -m analysis`: what numbers say is its to tell, and it builds on this package."""
+    command = [sys.executable, "-m", "analysis", *words]
     return subprocess.run(command, env=environment(), check=False).returncode  # noqa: S603 - our own program
 
 
@@ -211,11 +215,8 @@ def _bundle(options: argparse.Namespace) -> int:
     with bundle.gathered(
         options.run, options.out, which=options.checkpoint, moments=options.moments, force=options.force
     ) as made:
-        # What the card says is analysis's to measure, which builds on this package and not the other way round.
-        command = [sys.executable, "-m", "analysis", "card", str(made.folder), "--run", str(options.run)]
-        command += ["--checkpoint", options.checkpoint, "--data", data, f"--note={options.note}"]
-        ended = subprocess.run(command, env=environment(), check=False).returncode  # noqa: S603 - our own program
-        if ended:
+        words = ["--checkpoint", options.checkpoint, "--data", data, f"--note={options.note}"]
+        if ended := _analysed("card", str(made.folder), "--run", str(options.run), *words):
             return ended
         made.publish()
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())

@@ -43,6 +43,10 @@ class AblationError(UserError):
     """An ablation cannot be run as asked; the message names the run, the reason and the remedy."""
 
 
+class RunFailedError(Exception):
+    """One training of an ablation could not go on; the message is its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """One training of an ablation."""
@@ -208,6 +212,10 @@ class Meter(Progress):
         self._at, self._step, self._steps, self._later = 0, 0, 0, 0
         self._taken, self._seconds, self._clock = 0, 0.0, 0.0
 
+    def name(self, at: int) -> str:
+        """What run number `at`, counted from 0, is called in the lines."""
+        return f"run {at + 1} of {len(self._plan)}: {self._plan[at]}"
+
     def begins(self, at: int, *, step: int, steps: int) -> None:
         """Run number `at` goes on from `step` of `steps`."""
         self._at, self._step, self._steps, self._clock = at, step, steps, time.monotonic()
@@ -219,8 +227,7 @@ class Meter(Progress):
             now = time.monotonic()
             self._taken, self._seconds = self._taken + done - self._step, self._seconds + now - self._clock
             self._step, self._clock = done, now
-            which = f"run {self._at + 1} of {len(self._plan)}: {self._plan[self._at]}"
-            text = f"{text}; {which}; {hours_and_minutes(self.seconds_left() or 0.0)} left in all"
+            text = f"{text}; {self.name(self._at)}; {hours_and_minutes(self.seconds_left() or 0.0)} left in all"
         super().show(done, total, text)
 
     def seconds_left(self) -> float | None:
@@ -253,28 +260,22 @@ def trained(plan: Sequence[Planned], train: Callable[[Planned, Meter, int], str]
         if state == "finished":
             continue
         what = "goes on" if state == "begun" else "begins"
-        meter.say(f"run {at + 1} of {len(plan)}: {one} {what} in {one.run.path}")
+        meter.say(f"{meter.name(at)} {what} in {one.run.path}")
         begun = time.monotonic()
         try:
             ended = train(one, meter, at)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("; the same command goes on with it") from None
+            ended = "stopped"
         except RunFailedError as error:
             failed.append(error)
-            meter.say(f"run {at + 1} of {len(plan)}: {one} failed: {error}")
+            meter.say(f"{meter.name(at)} failed: {error}")
             continue
         if ended != "finished":
             raise KeyboardInterrupt("; the same command goes on with it")
         left = meter.seconds_left()
         then = f"; {hours_and_minutes(left)} left in all" if left else ""
-        meter.say(
-            f"run {at + 1} of {len(plan)}: {one} finished after {hours_and_minutes(time.monotonic() - begun)}{then}"
-        )
+        meter.say(f"{meter.name(at)} finished after {hours_and_minutes(time.monotonic() - begun)}{then}")
     if failed:
         raise AblationError(
             f"{len(failed)} of {len(plan)} runs failed and are not in the table; the first: {failed[0]}"
         )
-
-
-class RunFailedError(Exception):
-    """One training of an ablation could not go on; the message is its own."""

@@ -14,14 +14,14 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from alexnet import checkpoints, probes
 from alexnet.archive import settled
-from alexnet.bundled import CARD, RESULTS, WEIGHTS, BundleError
+from alexnet.bundled import CARD, FEWEST_MOMENTS, MOMENTS, RESULTS, WEIGHTS, WHICH, BundleError
 from alexnet.config import TrainConfig
 from alexnet.data.sources import BUILT_IN
 from alexnet.runs import RunDirectory, explained, replace_atomically
@@ -29,19 +29,15 @@ from alexnet.runs import RunDirectory, explained, replace_atomically
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from alexnet.bundled import Which
     from alexnet.checkpoints import Checkpoint
 
 LIMIT_BYTES = 20_000_000
 """Weights beyond this are not shipped: whoever clones the project takes them along."""
-FEWEST_MOMENTS, MOMENTS = 60, 80
-"""A film jumps with fewer; half of the moments lie in the beginning, where kernels change fastest."""
 METRICS_BYTES = 2_000_000
 """Records of steps are put together where all records together would take more."""
 EXTREMES = 400
 """In each of so many equal parts of a training the steps with the lowest and the highest loss stay as they are."""
-
-Which = Literal["best", "last"]
-WHICH: tuple[Which, ...] = get_args(Which)
 
 _OURS = re.compile(
     rf"(config|status)\.json|metrics\.jsonl|{WEIGHTS}|{RESULTS}|{CARD}|probes(/step-[0-9]{{9,13}}\.npz)?"

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from alexnet.errors import UserError
 from alexnet.runs import RunDirectory, explained
@@ -20,6 +20,12 @@ FORMAT = 1
 WEIGHTS = "weights.safetensors"
 RESULTS = "results.json"
 CARD = "MODEL_CARD.md"
+
+Which = Literal["best", "last"]
+WHICH: tuple[Which, ...] = get_args(Which)
+"""Whose weights can be shipped."""
+FEWEST_MOMENTS, MOMENTS = 60, 80
+"""A film jumps with fewer; half of the moments lie in the beginning, where kernels change fastest."""
 
 
 class BundleError(UserError):

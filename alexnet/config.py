@@ -173,7 +173,7 @@ class TrainConfig:
         """Pixels of the short side before cropping: 256 for the network's own input, in proportion for others."""
         if self.side is not None:
             return self.side
-        own = zoo.network_named(self.network.partition("@")[0].partition(":")[0]).input_shape
+        own = zoo.base_of(self.network).input_shape
         return round(256 * max(self.described_network().input_shape[1:]) / max(own[1:]))
 
     def as_json(self) -> dict[str, Any]:

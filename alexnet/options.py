@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from alexnet import ablation
+from alexnet.bundled import FEWEST_MOMENTS, MOMENTS, WHICH
 from alexnet.commandline import Parser
 from alexnet.config import TrainConfig, option
 from alexnet.portable import CHECKPOINTS
@@ -30,7 +31,20 @@ def parser() -> argparse.ArgumentParser:
     """The command line of `python -m alexnet`."""
     top = Parser(prog="python -m alexnet", description="Train AlexNet and look at what came out.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
+    _add_train(verbs)
+    _add_plan(verbs)
+    _add_ablate(verbs)
+    _add_evaluate(verbs)
+    _add_inspect(verbs)
+    _add_convert(verbs)
+    _add_bundle(verbs)
+    _add_pack(verbs)
+    _add_export_and_import(verbs)
+    verbs.add_parser("presets", help="the recipes, what to expect of them and their commands")
+    return top
 
+
+def _add_train(verbs: argparse._SubParsersAction[Parser]) -> None:
     train = verbs.add_parser(
         "train",
         help="train a network, or go on with a run",
@@ -59,6 +73,8 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_recipe(train)
 
+
+def _add_plan(verbs: argparse._SubParsersAction[Parser]) -> None:
     plan = verbs.add_parser(
         "plan",
         help="what a training would take, from a few measured steps",
@@ -73,92 +89,6 @@ def parser() -> argparse.ArgumentParser:
         "--progress", action="store_true", help="with --json: JSON by lines, first what is being done, last the result"
     )
     _add_recipe(plan)
-
-    _add_ablate(verbs)
-
-    evaluate = verbs.add_parser(
-        "evaluate",
-        help="top-1, top-5, per class, confusions and mistakes of a checkpoint",
-        description="Looks at pictures through a checkpoint, with the preprocessing it was trained with. Data that is "
-        "not split into train/ and val/ is split as the checkpoint's training did; --all takes every picture instead, "
-        "for a test set or a folder val/ by itself.",
-    )
-    evaluate.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help=_ANY_CHECKPOINT)
-    evaluate.add_argument("data", metavar="DATA", help="as for train; its validation part is looked at")
-    evaluate.add_argument("--all", action="store_true", help="every picture, not only those kept for validation")
-    evaluate.add_argument("--ten-crop", action="store_true", help="average ten crops (paper, section 4.1)")
-    evaluate.add_argument(
-        "--sides", type=_sides, default=(), metavar="S,S,…", help="average several short sides (VGG, section 4.2)"
-    )
-    evaluate.add_argument("--json", action="store_true", help="everything as JSON, confusions and mistakes too")
-    evaluate.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:1")
-    evaluate.add_argument(
-        "--precision",
-        default="float32",
-        choices=["float32", "bfloat16", "float16"],
-        help="number format of the products (default: float32)",
-    )
-    evaluate.add_argument("--batch", type=int, default=64, metavar="N", help="pictures at a time (default: 64)")
-    evaluate.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read pictures")
-
-    inspect = verbs.add_parser(
-        "inspect",
-        help="what is in a checkpoint, what it fits, every mismatch",
-        description="Says what is in a file of weights, whatever wrote it, and which network it fits; nothing in it is "
-        "executed. The exit status is 0 also where it fits none, and 2 where it cannot be read.",
-    )
-    inspect.add_argument("file", metavar="FILE", type=Path, help=_ANY_CHECKPOINT)
-    inspect.add_argument("--network", metavar="NAME", help="hold it against this network (default: against all)")
-    inspect.add_argument("--json", action="store_true", help="everything as JSON")
-
-    convert = verbs.add_parser(
-        "convert",
-        help="a checkpoint from anywhere as one of ours, in safetensors",
-        description="Writes weights from anywhere with the network, preprocessing and classes that belong to them.",
-    )
-    convert.add_argument("file", metavar="FILE", type=Path, help=_ANY_CHECKPOINT)
-    convert.add_argument("out", metavar="OUT.safetensors", type=Path, help="the file to write")
-    convert.add_argument("--network", metavar="NAME", help="the network that the weights belong to, if several fit")
-    convert.add_argument("--pixels", metavar="P", help="what the network was shown; a wrong name lists them")
-    convert.add_argument("--half", action="store_true", help="store weights as float16, in half the room")
-    convert.add_argument("--force", action="store_true", help="write over OUT if it exists")
-
-    _add_bundle(verbs)
-    _add_pack(verbs)
-    _add_export_and_import(verbs)
-    verbs.add_parser("presets", help="the recipes, what to expect of them and their commands")
-    return top
-
-
-def _add_pack(verbs: argparse._SubParsersAction[Parser]) -> None:
-    pack = verbs.add_parser("pack", help="decode and resize pictures once, to read them at memory speed ever after")
-    pack.add_argument("data", metavar="DATA", help="as for train")
-    pack.add_argument("out", metavar="OUT", type=Path, help="a new folder; packing that was interrupted goes on")
-    pack.add_argument("--side", type=int, default=256, metavar="N", help="short side in pixels (default: 256)")
-    pack.add_argument("--workers", type=int, metavar="N", help="processes (default: one for each core)")
-    pack.add_argument("--on-unreadable", choices=["skip", "stop"], default="skip")
-    pack.add_argument("--val-fraction", type=float, default=0.1, metavar="X", help="share kept for validation")
-    pack.add_argument("--seed", type=int, default=0, metavar="N", help="decides which")
-
-
-def _add_bundle(verbs: argparse._SubParsersAction[Parser]) -> None:
-    bundle = verbs.add_parser(
-        "bundle",
-        help="a finished run as what a project ships: float16 weights, the film, records and a model card",
-        description="Makes a folder of a finished run: the weights as float16, the run's config, records and moments "
-        "without paths of this machine and without photographs, and a model card whose figures are measured on DATA.",
-    )
-    bundle.add_argument("run", metavar="RUN", type=Path, help="the finished run's folder")
-    bundle.add_argument("out", metavar="OUT", type=Path, help="a new folder")
-    bundle.add_argument("--data", metavar="DATA", help="the pictures of the training (default: where they were)")
-    bundle.add_argument(
-        "--checkpoint", choices=["best", "last"], default="best", help="whose weights are shipped (default: best)"
-    )
-    bundle.add_argument(
-        "--moments", type=_positive, default=80, metavar="N", help="of the film, at least 60 (default: 80)"
-    )
-    bundle.add_argument("--note", default="", metavar="TEXT", help="what the card says of narrower layers' cost")
-    bundle.add_argument("--force", action="store_true", help="put it in the place of a bundle that is there")
 
 
 def _add_ablate(verbs: argparse._SubParsersAction[Parser]) -> None:
@@ -198,17 +128,90 @@ def _add_ablate(verbs: argparse._SubParsersAction[Parser]) -> None:
     _add_recipe(ablate)
 
 
-def _add_recipe(verb: argparse.ArgumentParser) -> None:
-    """The preset and every value of the recipe, as options."""
-    verb.add_argument(
-        "--preset", metavar="NAME", help=f"recipe: {', '.join(p.name for p in PRESETS)} (default: paper-2012)"
+def _add_evaluate(verbs: argparse._SubParsersAction[Parser]) -> None:
+    evaluate = verbs.add_parser(
+        "evaluate",
+        help="top-1, top-5, per class, confusions and mistakes of a checkpoint",
+        description="Looks at pictures through a checkpoint, with the preprocessing it was trained with. Data that is "
+        "not split into train/ and val/ is split as the checkpoint's training did; --all takes every picture instead, "
+        "for a test set or a folder val/ by itself.",
     )
-    group: argparse._ArgumentGroup = verb.add_argument_group("network")
-    for field in dataclasses.fields(TrainConfig):
-        if field.name in _GROUPS:
-            group = verb.add_argument_group(*_GROUPS[field.name])
-        if field.name not in {"data", "preset"}:
-            _add_field(group, field)
+    evaluate.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help=_ANY_CHECKPOINT)
+    evaluate.add_argument("data", metavar="DATA", help="as for train; its validation part is looked at")
+    evaluate.add_argument("--all", action="store_true", help="every picture, not only those kept for validation")
+    evaluate.add_argument("--ten-crop", action="store_true", help="average ten crops (paper, section 4.1)")
+    evaluate.add_argument(
+        "--sides", type=_sides, default=(), metavar="S,S,…", help="average several short sides (VGG, section 4.2)"
+    )
+    evaluate.add_argument("--json", action="store_true", help="everything as JSON, confusions and mistakes too")
+    evaluate.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:1")
+    evaluate.add_argument(
+        "--precision",
+        default="float32",
+        choices=["float32", "bfloat16", "float16"],
+        help="number format of the products (default: float32)",
+    )
+    evaluate.add_argument("--batch", type=int, default=64, metavar="N", help="pictures at a time (default: 64)")
+    evaluate.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read pictures")
+
+
+def _add_inspect(verbs: argparse._SubParsersAction[Parser]) -> None:
+    inspect = verbs.add_parser(
+        "inspect",
+        help="what is in a checkpoint, what it fits, every mismatch",
+        description="Says what is in a file of weights, whatever wrote it, and which network it fits; nothing in it is "
+        "executed. The exit status is 0 also where it fits none, and 2 where it cannot be read.",
+    )
+    inspect.add_argument("file", metavar="FILE", type=Path, help=_ANY_CHECKPOINT)
+    inspect.add_argument("--network", metavar="NAME", help="hold it against this network (default: against all)")
+    inspect.add_argument("--json", action="store_true", help="everything as JSON")
+
+
+def _add_convert(verbs: argparse._SubParsersAction[Parser]) -> None:
+    convert = verbs.add_parser(
+        "convert",
+        help="a checkpoint from anywhere as one of ours, in safetensors",
+        description="Writes weights from anywhere with the network, preprocessing and classes that belong to them.",
+    )
+    convert.add_argument("file", metavar="FILE", type=Path, help=_ANY_CHECKPOINT)
+    convert.add_argument("out", metavar="OUT.safetensors", type=Path, help="the file to write")
+    convert.add_argument("--network", metavar="NAME", help="the network that the weights belong to, if several fit")
+    convert.add_argument("--pixels", metavar="P", help="what the network was shown; a wrong name lists them")
+    convert.add_argument("--half", action="store_true", help="store weights as float16, in half the room")
+    convert.add_argument("--force", action="store_true", help="write over OUT if it exists")
+
+
+def _add_bundle(verbs: argparse._SubParsersAction[Parser]) -> None:
+    bundle = verbs.add_parser(
+        "bundle",
+        help="a finished run as what a project ships: float16 weights, the film, records and a model card",
+        description="Makes a folder of a finished run: the weights as float16, the run's config, records and moments "
+        "without paths of this machine and without photographs, and a model card whose figures are measured on DATA.",
+    )
+    bundle.add_argument("run", metavar="RUN", type=Path, help="the finished run's folder")
+    bundle.add_argument("out", metavar="OUT", type=Path, help="a new folder")
+    bundle.add_argument("--data", metavar="DATA", help="the pictures of the training (default: where they were)")
+    bundle.add_argument("--checkpoint", choices=WHICH, default="best", help="whose weights are shipped (default: best)")
+    bundle.add_argument(
+        "--moments",
+        type=_positive,
+        default=MOMENTS,
+        metavar="N",
+        help=f"of the film, at least {FEWEST_MOMENTS} (default: {MOMENTS})",
+    )
+    bundle.add_argument("--note", default="", metavar="TEXT", help="what the card says of narrower layers' cost")
+    bundle.add_argument("--force", action="store_true", help="put it in the place of a bundle that is there")
+
+
+def _add_pack(verbs: argparse._SubParsersAction[Parser]) -> None:
+    pack = verbs.add_parser("pack", help="decode and resize pictures once, to read them at memory speed ever after")
+    pack.add_argument("data", metavar="DATA", help="as for train")
+    pack.add_argument("out", metavar="OUT", type=Path, help="a new folder; packing that was interrupted goes on")
+    pack.add_argument("--side", type=int, default=256, metavar="N", help="short side in pixels (default: 256)")
+    pack.add_argument("--workers", type=int, metavar="N", help="processes (default: one for each core)")
+    pack.add_argument("--on-unreadable", choices=["skip", "stop"], default="skip")
+    pack.add_argument("--val-fraction", type=float, default=0.1, metavar="X", help="share kept for validation")
+    pack.add_argument("--seed", type=int, default=0, metavar="N", help="decides which")
 
 
 def _add_export_and_import(verbs: argparse._SubParsersAction[Parser]) -> None:
@@ -240,6 +243,19 @@ def _add_export_and_import(verbs: argparse._SubParsersAction[Parser]) -> None:
         "--runs", type=Path, default=RUNS, metavar="DIR", help=f"the folder of runs to put it in (default: {RUNS}/)"
     )
     bring.add_argument("--name", metavar="NAME", help="what its folder is called (default: as it was)")
+
+
+def _add_recipe(verb: argparse.ArgumentParser) -> None:
+    """The preset and every value of the recipe, as options."""
+    verb.add_argument(
+        "--preset", metavar="NAME", help=f"recipe: {', '.join(p.name for p in PRESETS)} (default: paper-2012)"
+    )
+    group: argparse._ArgumentGroup = verb.add_argument_group("network")
+    for field in dataclasses.fields(TrainConfig):
+        if field.name in _GROUPS:
+            group = verb.add_argument_group(*_GROUPS[field.name])
+        if field.name not in {"data", "preset"}:
+            _add_field(group, field)
 
 
 def _add_field(group: argparse._ArgumentGroup, field: dataclasses.Field[Any]) -> None:

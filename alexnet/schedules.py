@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _POINTS = 500
 """A curve is drawn through about so many steps."""
+_SAME = 0.005  # rates closer than that read the same
 
 
 class Rates(NamedTuple):
@@ -48,24 +49,15 @@ def rates(config: TrainConfig, steps_per_epoch: int, *, start: int = 0, stalled:
     if start >= steps:
         return Rates((), (), f"No step is left after step {start:,}.")
     warm = math.ceil(config.warmup_epochs * steps_per_epoch)
+    plateau_rate = None if stalled is None else stalled.rate
     peak, highest = highest_rate(
-        config,
-        steps=steps,
-        steps_per_epoch=steps_per_epoch,
-        start=start,
-        plateau_rate=None if stalled is None else stalled.rate,
+        config, steps=steps, steps_per_epoch=steps_per_epoch, start=start, plateau_rate=plateau_rate
     )
     shown = {*range(start, steps, max(1, (steps - start) // _POINTS)), steps - 1, peak - 1}
     shown |= {warm - 1, warm} & set(range(start, steps)) if warm else set()
     places = tuple(sorted(shown))
     drawn = tuple(
-        scheduled_rate(
-            config,
-            step,
-            steps=steps,
-            steps_per_epoch=steps_per_epoch,
-            plateau_rate=None if stalled is None else stalled.rate,
-        )
+        scheduled_rate(config, step, steps=steps, steps_per_epoch=steps_per_epoch, plateau_rate=plateau_rate)
         for step in places
     )
     words = _course(config, (start + 1, drawn[0]), (peak, highest), (steps, drawn[-1]))
@@ -75,9 +67,6 @@ def rates(config: TrainConfig, steps_per_epoch: int, *, start: int = 0, stalled:
         why = "the training ends before the warm-up" if warm > steps else "the cosine falls while it warms up"
         words += f" It never reaches the {_rate(config.learning_rate)} of the recipe, since {why}."
     return Rates(tuple(step + 1 for step in places), drawn, words)
-
-
-_SAME = 0.005  # rates closer than that read the same
 
 
 def _rate(rate: float) -> str:

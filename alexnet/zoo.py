@@ -397,6 +397,15 @@ def network_named(name: str) -> Network:
     raise UnknownNetworkError(f"there is no network named {name!r}; {suggestion}Known: {', '.join(NETWORKS)}")
 
 
+def base_of(reference: str) -> Network:
+    """The network, as published, that a reference or the name of a variant begins with.
+
+    Raises:
+        UnknownNetworkError: no such network.
+    """
+    return network_named(reference.partition(":")[0].partition("@")[0])
+
+
 def network_from(reference: str) -> Network:
     """A network from a short reference: ``alexnet-2012``, ``alexnet-2012@224``, ``alexnet-2012@131:no-lrn:tanh``.
 

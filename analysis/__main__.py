@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alexnet import errors
+from alexnet.bundled import WHICH, Bundle
 from alexnet.commandline import Parser, status, write_utf8
 from alexnet.spec import IllegalNetworkError, times
 from alexnet.zoo import CHANGES, NETWORKS, UnknownNetworkError, network_from
@@ -83,7 +84,7 @@ def _add_card(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("folder", type=Path, metavar="BUNDLE", help="the folder that `python -m alexnet bundle` made")
     verb.add_argument("--run", type=Path, metavar="RUN", help="measure again: the run it was made of, and --data")
     verb.add_argument("--data", metavar="DATA", help="the pictures of the training")
-    verb.add_argument("--checkpoint", choices=("best", "last"), default="best", help="whose weights they are")
+    verb.add_argument("--checkpoint", choices=WHICH, default="best", help="whose weights they are")
     verb.add_argument("--note", default="", metavar="TEXT", help="what the card says besides")
     verb.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:1 (default: auto)")
 
@@ -345,8 +346,7 @@ def _ablation(options: argparse.Namespace) -> int:
 
 def _card(options: argparse.Namespace) -> int:
     """Measures and writes results.json and MODEL_CARD.md; without a run the card alone, from results.json."""
-    from alexnet.bundled import Bundle  # noqa: PLC0415
-    from analysis import card, shipped  # noqa: PLC0415
+    from analysis import card, shipped  # noqa: PLC0415 - see `_kernels`
 
     bundle = Bundle(options.folder)
     if (options.run is None) != (options.data is None):

@@ -16,6 +16,7 @@ from alexnet.ablation import BASELINE, OWN, VARIANTS, runs_in
 from alexnet.config import RESUMABLE, ConfigError, TrainConfig
 from alexnet.errors import UserError
 from alexnet.launch import LaunchError, Request, command
+from analysis.formats import rounded
 from analysis.kernel_figures import SIDE, KernelFigures, kernel_figures
 from analysis.kernels import kernel_measures
 
@@ -135,6 +136,16 @@ class Ablation:
     k: int
     variants: tuple[Variant, ...]
 
+    @property
+    def runs(self) -> list[Outcome]:
+        """Every run of every variant."""
+        return [run for one in self.variants for run in one.runs]
+
+    @property
+    def epochs(self) -> float:
+        """How long the longest run really was: a plateau or --max-steps may end one before the recipe's epochs."""
+        return max(run.epochs[-1] for run in self.runs)
+
     def variant(self, name: str) -> Variant | None:
         """The variant of this name, where any run of it is finished."""
         return next((one for one in self.variants if one.name == name), None)
@@ -162,7 +173,7 @@ class Ablation:
                             "topk": list(run.topk),
                             "reached": run.reached,
                             "seconds": run.seconds,
-                            "kernels": None if run.kernels is None else _kernels_as_json(run.kernels),
+                            "kernels": None if run.kernels is None else run.kernels.as_json(),
                         }
                         for run in one.runs
                     ],
@@ -170,15 +181,6 @@ class Ablation:
                 for one in self.variants
             ],
         }
-
-
-def _kernels_as_json(figures: KernelFigures) -> dict[str, Any]:
-    return {
-        "kernels": figures.kernels,
-        "compact": figures.compact,
-        "smoothness": figures.smoothness,
-        "colourfulness": list(figures.colourfulness),
-    }
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -341,11 +343,13 @@ def _command(configs: Mapping[str, TrainConfig], seeds: int, base: TrainConfig) 
 def outcome(config: TrainConfig, record: Mapping[str, Any], curves: Curves) -> Outcome:
     """What one run's records say."""
     pictures = record.get("data", {}).get("train")
-    steps_per_epoch = pictures // config.batch if isinstance(pictures, int) else 0
-    steps_per_epoch = max(steps_per_epoch, 1)
+    steps_per_epoch = max(pictures // config.batch, 1) if isinstance(pictures, int) else 1
     train, val = curves.train, curves.val
-    whole = [math.isfinite(share) for share in val.top1.tolist()]
-    ends = [step for step, known in zip(val.step.tolist(), whole, strict=True) if known]
+    validated = [
+        (step, top1, topk)
+        for step, top1, topk in zip(val.step.tolist(), val.top1.tolist(), val.topk.tolist(), strict=True)
+        if math.isfinite(top1)
+    ]
     right = [
         (step, share * count, count)
         for step, share, count in zip(train.step.tolist(), train.top1.tolist(), train.pictures.tolist(), strict=True)
@@ -353,14 +357,10 @@ def outcome(config: TrainConfig, record: Mapping[str, Any], curves: Curves) -> O
     ]
     return Outcome(
         seed=config.seed,
-        epochs=tuple(round(step / steps_per_epoch, 3) for step in ends),
-        train_top1=tuple(_mean_between(right, step - steps_per_epoch, step) for step in ends),
-        top1=tuple(round(share, _DIGITS) for share, known in zip(val.top1.tolist(), whole, strict=True) if known),
-        topk=tuple(
-            round(share, _DIGITS) if math.isfinite(share) else None
-            for share, known in zip(val.topk.tolist(), whole, strict=True)
-            if known
-        ),
+        epochs=tuple(round(step / steps_per_epoch, 3) for step, _, _ in validated),
+        train_top1=tuple(_mean_between(right, step - steps_per_epoch, step) for step, _, _ in validated),
+        top1=tuple(round(top1, _DIGITS) for _, top1, _ in validated),
+        topk=tuple(round(topk, _DIGITS) if math.isfinite(topk) else None for _, _, topk in validated),
         reached=_reached(right, steps_per_epoch),
         seconds=_seconds(curves),
     )
@@ -382,13 +382,9 @@ def _kernels(config: TrainConfig, run: RunDirectory) -> KernelFigures | None:
         return None
     return replace(
         found,
-        smoothness=_rounded(found.smoothness),
-        colourfulness=tuple(_rounded(share) for share in found.colourfulness),
+        smoothness=rounded(found.smoothness, 4),
+        colourfulness=tuple(rounded(share, 4) for share in found.colourfulness),
     )
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
 
 
 def _mean_between(right: Sequence[tuple[int, float, float]], after: int, upto: int) -> float | None:
@@ -436,8 +432,8 @@ def t_within(t: float, freedom: int) -> float:
     return 2 / math.pi * (angle + (math.sin(angle) * total if freedom > 1 else 0.0))
 
 
-def t_quantile(freedom: int, confidence: float = CONFIDENCE) -> float:
-    """The t with |T| < t as often as said: 4.303 for two degrees of freedom and 95 %.
+def t_quantile(freedom: int) -> float:
+    """The t with |T| < t as often as `CONFIDENCE` says: 4.303 for two degrees of freedom.
 
     Raises:
         ValueError: there is no degree of freedom.
@@ -445,11 +441,11 @@ def t_quantile(freedom: int, confidence: float = CONFIDENCE) -> float:
     if freedom < 1:
         raise ValueError(f"Student's t needs at least one degree of freedom, got {freedom}")
     low, high = 0.0, 1.0
-    while t_within(high, freedom) < confidence:
+    while t_within(high, freedom) < CONFIDENCE:
         high *= 2
     for _ in range(200):
         middle = (low + high) / 2
-        low, high = (middle, high) if t_within(middle, freedom) < confidence else (low, middle)
+        low, high = (middle, high) if t_within(middle, freedom) < CONFIDENCE else (low, middle)
     return (low + high) / 2
 
 
@@ -479,7 +475,7 @@ class Effect:
     @property
     def decided(self) -> bool:
         """Whether the interval leaves out 0."""
-        return self.half is not None and abs(self.mean) > self.half
+        return self.excludes(0.0)
 
     def excludes(self, share: float) -> bool:
         """Whether the interval leaves out this difference."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from alexnet.ablation import BASELINE
 from alexnet.runs import replace_atomically
 from analysis.ablation import PUBLISHED, PUBLISHED_SPEED, REACHES, RESULTS, effect, errors, slower, spread
-from analysis.formats import Column, Table, json_text, number_text, percent, write
+from analysis.formats import Column, Table, json_text, number_text, percent, rounded, write
 from analysis.kernel_figures import BVLC, random_figures
 
 if TYPE_CHECKING:
@@ -33,12 +33,9 @@ def _said(found: Ablation, name: str) -> Iterator[str]:
     if ours is None:
         yield f"{published.title}: no seed was trained with and without it."
         return
-    if ours.half is None:
-        known = "one seed, so nothing is known of the spread"
-    else:
-        low, high = ours.mean - ours.half, ours.mean + ours.half
-        known = f"95 % interval {points(low)} to {points(high)}, {len(ours.seeds)} seeds"
-        known += "" if ours.decided else "; it includes 0, so these runs cannot tell"
+    known = "one seed, so nothing is known of the spread"
+    if interval := interval_text(ours):
+        known = interval + ("" if ours.decided else "; it includes 0, so these runs cannot tell")
     theirs = ""
     if published.top1 is not None:
         apart = ", outside this interval" if ours.excludes(published.top1) else ""
@@ -108,6 +105,14 @@ def _apart(figures: KernelFigures) -> float | None:
     return None
 
 
+def interval_text(cost: Effect) -> str:
+    """``95 % interval −0.48 to +4.48, 3 seeds``, in points; nothing of one seed."""
+    if cost.half is None:
+        return ""
+    low, high = points(cost.mean - cost.half), points(cost.mean + cost.half)
+    return f"95 % interval {low} to {high}, {len(cost.seeds)} seeds"
+
+
 def points(share: float) -> str:
     """A difference of two shares in percentage points, with its sign: ``+1.40``."""
     text = f"{100 * share:+.2f}"
@@ -169,7 +174,7 @@ def effects_table(found: Ablation) -> Table:
             *_points_of(kth),
             *(None if share is None else 100 * share for share in (published.top1, published.top5)),
         )
-        rows.append((published.title, len(first.seeds), *(_rounded(number) for number in numbers), published.source))
+        rows.append((published.title, len(first.seeds), *(rounded(number, 2) for number in numbers), published.source))
     return Table(f"What each change costs, {_data(found)}", columns, tuple(rows))
 
 
@@ -177,10 +182,6 @@ def _points_of(of: Effect | None) -> tuple[float | None, float | None]:
     if of is None:
         return None, None
     return 100 * of.mean, None if of.half is None else 100 * of.half
-
-
-def _rounded(number: float | None) -> float | None:
-    return None if number is None else round(number, 2)
 
 
 def speed_table(found: Ablation) -> Table:
@@ -238,7 +239,7 @@ def kernels_table(found: Ablation) -> Table | None:
 def _of_kernels(figures: KernelFigures, towers: int) -> tuple[Value, ...]:
     colours: list[float | None] = [*figures.colourfulness, *[None] * towers][:towers]
     numbers = [figures.smoothness, *colours, *([_apart(figures)] if towers == 2 else [])]
-    return figures.compact, *(None if number is None else round(number, 3) for number in numbers)
+    return figures.compact, *(rounded(number, 3) for number in numbers)
 
 
 def runs_table(found: Ablation) -> Table:
@@ -275,8 +276,7 @@ def _data(found: Ablation) -> str:
 
 
 def _epochs(found: Ablation) -> str:
-    """How long was really trained: a plateau or --max-steps may end a run before the recipe's epochs."""
-    return f"{number_text(max(run.epochs[-1] for one in found.variants for run in one.runs), 3)} epochs"
+    return f"{number_text(found.epochs, 3)} epochs"
 
 
 def tables(found: Ablation) -> tuple[Table, ...]:

@@ -67,6 +67,11 @@ def _totals_record(table: Table) -> dict[str, Value] | None:
     return dict(zip((column.key for column in table.columns), table.totals, strict=True)) if table.totals else None
 
 
+def rounded(value: float | None, digits: int) -> float | None:
+    """A number with so many decimals; nothing stays nothing."""
+    return None if value is None else round(value, digits)
+
+
 def percent(share: float, digits: int = 1) -> str:
     """A fraction of one as people read it: ``14.6 %``."""
     return f"{100 * share:.{digits}f} %"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.formats import Column, Table
+from analysis.formats import Column, Table, rounded
 from analysis.kernels import random_colourfulness, tower_measures
 
 if TYPE_CHECKING:
@@ -31,6 +31,15 @@ class KernelFigures:
     compact: int
     smoothness: float | None
     colourfulness: tuple[float | None, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain types."""
+        return {
+            "kernels": self.kernels,
+            "compact": self.compact,
+            "smoothness": self.smoothness,
+            "colourfulness": list(self.colourfulness),
+        }
 
 
 BVLC = KernelFigures(96, 80, 0.6602, (0.7662, 0.1497))
@@ -83,5 +92,5 @@ def comparison_table(found: LayerKernels, name: str = "these weights") -> Table 
 def _row(figures: KernelFigures) -> tuple[Value, ...]:
     colours = sorted((share for share in figures.colourfulness if share is not None), reverse=True)
     first, other = (*colours, None, None)[:2]
-    shown = [None if value is None else round(value, 3) for value in (figures.smoothness, first, other)]
+    shown = [rounded(value, 3) for value in (figures.smoothness, first, other)]
     return figures.kernels, figures.compact, *shown

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from alexnet.config import TrainConfig
 from alexnet.words import value_text
-from analysis.formats import Column, Table
+from analysis.formats import Column, Table, rounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -250,13 +250,13 @@ def _result(run: Run) -> tuple[Value, ...]:
         best.step if best else None,
         best.epoch + 1 if best and best.epoch is not None else None,
         last.top1 if last else None,
-        _rounded(last.loss if last else None, 4),
-        _rounded(run.loss, 4),
+        rounded(last.loss if last else None, 4),
+        rounded(run.loss, 4),
         best.pictures if best else None,
         run.step,
         run.steps,
-        _rounded(None if run.seconds is None else run.seconds / 60, 2),
-        _rounded(run.images_per_second, 1),
+        rounded(None if run.seconds is None else run.seconds / 60, 2),
+        rounded(run.images_per_second, 1),
     )
 
 
@@ -567,7 +567,3 @@ def _whole(value: object) -> int | None:
 
 def _finite_whole(value: float) -> int | None:
     return int(value) if math.isfinite(value) else None
-
-
-def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)

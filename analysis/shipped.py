@@ -16,14 +16,15 @@ from alexnet.data.sources import BUILT_IN
 from alexnet.launch import Request, command
 from alexnet.presets import preset_named
 from alexnet.runs import RunDirectory, replace_atomically
-from alexnet.zoo import network_named
+from alexnet.zoo import base_of
 from analysis.costs import cost_table
+from analysis.formats import rounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from alexnet.bundle import Which
+    from alexnet.bundled import Which
     from alexnet.checkpoints import Checkpoint
     from alexnet.evaluate import Crops, Evaluation
     from alexnet.spec import Network
@@ -58,7 +59,9 @@ def measured(
     from alexnet.inference import evaluate_checkpoint  # noqa: PLC0415
 
     bundle, run = Bundle(folder), RunDirectory.open(path)
-    checkpoint, record = open_checkpoint(bundle.weights), bundle.run.config()
+    kept = bundle.run
+    checkpoint, record = open_checkpoint(bundle.weights), kept.config()
+    moments = [_moments(kept), _moments(run)]
     files = {"float16": bundle.weights, "float32": checkpoint_of(run, which)}
     looks: list[_Look] = [(weights, crops, ()) for weights in files for crops in CROPS]
     looks += [("float16", "ten", sides) for sides in jittered(checkpoint.config)]
@@ -89,9 +92,9 @@ def measured(
             "classes": [{"name": name, "words": readable(name)} for name in checkpoint.classes],
         },
         "recipe": checkpoint.config,
-        "training": training(bundle.run),
-        "moments": [_moments(bundle.run), _moments(run)],
-        "records": [_steps(bundle.run), _steps(run)],
+        "training": training(kept),
+        "moments": moments,
+        "records": [_steps(kept), _steps(run)],
         "k": shipped.k,
         "accuracy": [
             {
@@ -108,7 +111,7 @@ def measured(
         "per_class": _per_class(shipped, found["float16", "ten", ()]),
         "kernels": kernels(checkpoint),
         "branch": record.get("branch"),
-        "commands": commands(checkpoint.config, record.get("branch"), packed, which, _moments(bundle.run)),
+        "commands": commands(checkpoint.config, record.get("branch"), packed, which, moments[0]),
         "note": note.strip(),
     }
 
@@ -140,7 +143,7 @@ def jittered(recipe: Mapping[str, Any]) -> list[tuple[int, ...]]:
 
 def network_facts(network: Network, size: int) -> dict[str, Any]:
     """The network beside the one it is made of; `size` is its file's, in bytes."""
-    base = network_named(network.name.partition("@")[0].partition(":")[0])
+    base = base_of(network.name)
     own = dict(base.layers)
     return {
         **_network(network),
@@ -178,15 +181,11 @@ def training(run: RunDirectory) -> dict[str, Any]:
         "validations": len(curves.val.step),
         "seconds": round(float(hours(last)[0]) * 3600, 1) if hours is not None and last.size else None,
         "pauses": len(learning.pauses(curves)),
-        "images_per_second": _rounded(learning.speed(curves, None)),
+        "images_per_second": rounded(learning.speed(curves, None), 1),
         "last": {"step": int(last[0]), "top1": float(curves.val.top1[-1])} if last.size else None,
         "machine": record.get("machine", {}),
         "versions": record.get("versions", {}),
     }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 1)
 
 
 def _moments(run: RunDirectory) -> int:
@@ -226,8 +225,6 @@ def _per_class(centre: Evaluation, ten: Evaluation) -> list[dict[str, Any]]:
 
 def kernels(checkpoint: Checkpoint) -> dict[str, Any] | None:
     """conv1 measured, beside BVLC's and random weights; None where there is no such layer of 11×11 on colours."""
-    import dataclasses  # noqa: PLC0415
-
     from analysis import kernel_figures  # noqa: PLC0415 - numpy
     from analysis.kernels import layer_kernels, layers_with_kernels  # noqa: PLC0415
 
@@ -242,16 +239,10 @@ def kernels(checkpoint: Checkpoint) -> dict[str, Any] | None:
         "layer": found.layer,
         "towers": list(found.names),
         "sentence": found.sentence,
-        "ours": _plain(dataclasses.asdict(figures)),
-        "bvlc": _plain(dataclasses.asdict(kernel_figures.BVLC)),
-        "random": _plain(
-            dataclasses.asdict(kernel_figures.random_figures(figures.kernels, len(figures.colourfulness)))
-        ),
+        "ours": figures.as_json(),
+        "bvlc": kernel_figures.BVLC.as_json(),
+        "random": kernel_figures.random_figures(figures.kernels, len(figures.colourfulness)).as_json(),
     }
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: list(one) if isinstance(one, tuple) else one for name, one in values.items()}
 
 
 def commands(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.ablation import PUBLISHED, effect
-from analysis.ablation_tables import points
+from analysis.ablation_tables import interval_text, points
 from analysis.formats import Column, Table, percent, write
 from analysis.kernels import COLOUR, COMPACT
 
@@ -95,11 +95,9 @@ def trained_without_lrn(found: Ablation) -> str | None:
     ours, published = effect(found, "no-lrn"), PUBLISHED["no-lrn"].top1
     if ours is None or published is None:
         return None
-    seeds = len(ours.seeds)
     known = "one seed, so chance is not known"
-    if ours.half is not None:
-        known = f"95 % interval {points(ours.mean - ours.half)} to {points(ours.mean + ours.half)}, {seeds} seeds"
-        known += "" if ours.decided else ": it could be chance"
+    if interval := interval_text(ours):
+        known = interval + ("" if ours.decided else ": it could be chance")
     return (
         "Is it worth having? In trainings of our own with and without it, on pixels up to 255, leaving it out changed "
         f"the share of wrong answers by **{points(ours.mean)} points** ({known}). The paper found {points(published)}."

@@ -220,9 +220,8 @@ def choose_built_in(sample: str | None = None) -> None:
 
 def built_in() -> Chosen:
     """The network in the box, on the fastest device, as the sidebar opens it."""
-    device, version = queries.devices()[0], queries.stamp(queries.BUILT_IN)
-    checkpoint = queries.opened(str(queries.BUILT_IN), version, None, None)
-    return Chosen(f"{queries.BUILT_IN}|{version}|None|None|{device}", "built-in", device, checkpoint)
+    device, (key, checkpoint) = queries.devices()[0], _read(queries.BUILT_IN)
+    return Chosen(f"{key}|{device}", "built-in", device, checkpoint)
 
 
 def _device() -> str:
@@ -343,11 +342,9 @@ def _opened(what: str, reference: str, device: str, network: str | None, pixels:
             name, _, seed = what.partition(":")
             key, checkpoint = reference, queries.untrained(name, int(seed))
         else:
-            path = {"built-in": _of_box(reference), "run": _of_run(what)}.get(kind, Path(what))
-            version = queries.stamp(path)
-            key = f"{path}|{version}|{network}|{pixels}"
+            path = _of_box(reference) if kind == "built-in" else _of_run(what) if kind == "run" else Path(what)
             try:
-                checkpoint = queries.opened(str(path), version, network, pixels)
+                key, checkpoint = _read(path, network, pixels)
             except UserError as error:
                 if kind != "upload":
                     raise
@@ -360,9 +357,15 @@ def _opened(what: str, reference: str, device: str, network: str | None, pixels:
     return Chosen(f"{key}|{device}", label, device, checkpoint)
 
 
+def _read(path: Path, network: str | None = None, pixels: str | None = None) -> tuple[str, Checkpoint]:
+    """Everything that decides a checkpoint in a file, for caches, and the checkpoint."""
+    version = queries.stamp(path)
+    return f"{path}|{version}|{network}|{pixels}", queries.opened(str(path), version, network, pixels)
+
+
 def _of_box(reference: str) -> Path:
-    named = _bundle_of(reference)
-    return BUNDLES[named][1].weights if named else queries.BUILT_IN
+    """The file of a network in the box, by its address."""
+    return next(bundle.weights for address, bundle in BUNDLES.values() if address == reference)
 
 
 def _of_run(what: str) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from alexnet.ablation import BASELINE
+from alexnet.words import value_text
 from analysis import ablation_tables as tables
 from analysis.ablation import PUBLISHED, effect
 from analysis.formats import Column, Table, number_text
@@ -32,18 +32,15 @@ _SEE: dict[Measure, str] = {
 
 def about(one: Listed, found: Ablation) -> None:
     """Why these runs were made, on what, and how many."""
-    runs = [run for variant in found.variants for run in variant.runs]
     data = found.data
-    epochs = number_text(max(run.epochs[-1] for run in runs), 3)
     size = ", ".join(
         f"{data[key]:,} {what}"
         for key, what in (("classes", "classes"), ("train", "training pictures"), ("val", "validation pictures"))
         if isinstance(data.get(key), int)
     )
     names = ", ".join(variant.name for variant in found.variants)
-    what = (
-        f"{len(runs)} runs of {epochs} epochs: {names}; {found.recipe.get('network')}, on {data.get('name')} ({size})."
-    )
+    many = f"{len(found.runs)} runs of {number_text(found.epochs, 3)} epochs"
+    what = f"{many}: {names}; {found.recipe.get('network')}, on {data.get('name')} ({size})."
     st.markdown(literal(f"{one.about} {what}".strip()))
 
 
@@ -51,9 +48,9 @@ def costs(one: Listed, found: Ablation) -> None:
     """What leaving each part out costs, beside what was published."""
     st.header("What each change costs", divider="gray")
     st.markdown("\n".join(f"* {literal(sentence)}" for sentence in tables.sentences(found)))
-    words = "cost of each change in top-1 error, beside the published figures"
-    components.chart(cost_figure(found, components.palette()), key="parts_cost", alt=_capital(words))
-    components.save_figure("parts_cost", words, f"{one.file}-cost")
+    words = "of each change in top-1 error, beside the published figures"
+    components.chart(cost_figure(found, components.palette()), key="parts_cost", alt=f"Cost {words}")
+    components.save_figure("parts_cost", f"cost {words}", f"{one.file}-cost")
     drawn = [variant.name for variant in found.variants if variant.name != BASELINE and effect(found, variant.name)]
     published = any(PUBLISHED[name].top1 for name in drawn)
     st.caption(
@@ -128,14 +125,8 @@ def every_run(one: Listed, found: Ablation) -> None:
 
 def _recipe(found: Ablation) -> Table:
     columns = (Column("setting", "setting"), Column("value", "value"))
-    rows = tuple((name, _said(value)) for name, value in sorted(found.recipe.items()))
+    rows = tuple((name, value_text(value, "not set")) for name, value in sorted(found.recipe.items()))
     return Table("What was held equal", columns, rows)
-
-
-def _said(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "not set" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def repeat(command: str) -> None:
@@ -149,7 +140,3 @@ def repeat(command: str) -> None:
         "this page. Stopped at any time, the same command goes on; with `--table` it trains nothing and writes down "
         "what is finished."
     )
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]

@@ -171,9 +171,7 @@ def kernels(run: Run) -> None:
         "grey axis, 0 for grey kernels. Norm: how long a kernel is as a vector. Change: how far each step moves the "
         "kernels, as a share of their length."
     )
-    logarithmic = choices.kept(
-        st.toggle, "Logarithmic steps", key="film_log", default=True, help="The first steps change most"
-    )
+    logarithmic = _logarithmic()
     palette = components.palette()
     components.saved_chart(
         _kept(
@@ -188,6 +186,12 @@ def kernels(run: Run) -> None:
     )
     table = film_numbers.order_table(summaries, moved, screen)
     exports.show_table(table, "film_numbers", f"{run.id}-film", most=10, digits=4)
+
+
+def _logarithmic() -> bool:
+    return bool(
+        choices.kept(st.toggle, "Logarithmic steps", key="film_log", default=True, help="The first steps change most")
+    )
 
 
 def _say_missing(missing: Sequence[film.LeftOut]) -> None:
@@ -256,9 +260,7 @@ def lrn(run: Run) -> None:
         return
     palette = components.palette()
     seen = str(run.directory.path), _version(run, chosen), len(chosen), repr(palette)
-    logarithmic = choices.kept(
-        st.toggle, "Logarithmic steps", key="film_log", default=True, help="The first steps change most"
-    )
+    logarithmic = _logarithmic()
     components.saved_chart(
         _kept(("share", *seen, logarithmic), lambda: figures.share_figure(summaries, palette, logarithmic=logarithmic)),
         target="chart_lrn",
@@ -352,9 +354,7 @@ def probe(run: Run) -> None:
         if not followed or len(names) != (network.classes or 0):
             st.info("This run's moments hold no answers to the probe picture: it was trained before they were kept.")
         else:
-            logarithmic = choices.kept(
-                st.toggle, "Logarithmic steps", key="film_log", default=True, help="The first steps change most"
-            )
+            logarithmic = _logarithmic()
             components.saved_chart(
                 figures.probability_figure(summaries, followed, names, components.palette(), logarithmic=logarithmic),
                 target="chart_probe",

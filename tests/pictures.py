@@ -12,7 +12,9 @@ import io
 import shutil
 import sys
 import tempfile
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,14 +214,20 @@ def _time(seconds: float) -> str:
 def save(picture: Image.Image, path: Path) -> None:
     """The picture as WebP, as good as fits into `MOST_BYTES`."""
     path.parent.mkdir(exist_ok=True)
-    for quality in range(90, 20, -5):
+
+    @cache
+    def written(quality: int) -> bytes:
         buffer = io.BytesIO()
         picture.save(buffer, "WEBP", quality=quality, method=6)
-        if buffer.tell() <= MOST_BYTES:
-            path.write_bytes(buffer.getvalue())
-            print(f"{path}: {picture.width}×{picture.height}, {buffer.tell():,} bytes")
-            return
-    raise RuntimeError(f"{path.name} does not fit into {MOST_BYTES:,} bytes")
+        return buffer.getvalue()
+
+    qualities = range(90, 20, -5)
+    at = bisect_left(qualities, True, key=lambda quality: len(written(quality)) <= MOST_BYTES)  # each takes a while
+    if at == len(qualities):
+        raise RuntimeError(f"{path.name} does not fit into {MOST_BYTES:,} bytes")
+    content = written(qualities[at])
+    path.write_bytes(content)
+    print(f"{path}: {picture.width}×{picture.height}, {len(content):,} bytes")
 
 
 def main() -> None:

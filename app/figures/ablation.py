@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from alexnet.ablation import BASELINE, VARIANTS
 from analysis.ablation import PUBLISHED, REACHES, differences, effect
-from analysis.ablation_tables import points
+from analysis.ablation_tables import interval_text, points
 from analysis.formats import number_text, percent
 from app.theme import readable
 
@@ -110,16 +110,11 @@ def _means(rows: Sequence[tuple[str, Effect]], palette: Palette) -> Trace:
             "width": 7,
         },
         "marker": {"symbol": "square", "size": 11, "color": palette.text},
-        "customdata": [[points(cost.mean), _interval(cost)] for _, cost in rows],
+        "customdata": [
+            [points(cost.mean), interval_text(cost) or "one seed: nothing is known of the spread"] for _, cost in rows
+        ],
         "hovertemplate": "mean %{customdata[0]} points<br>%{customdata[1]}<extra></extra>",
     }
-
-
-def _interval(cost: Effect) -> str:
-    if cost.half is None:
-        return "one seed: nothing is known of the spread"
-    low, high = points(cost.mean - cost.half), points(cost.mean + cost.half)
-    return f"95 % interval {low} to {high}, {len(cost.seeds)} seeds"
 
 
 def _published(rows: Sequence[tuple[str, Effect]], palette: Palette) -> list[Trace]:
@@ -181,9 +176,9 @@ def curves_figure(found: Ablation, measure: Measure, palette: Palette, *, late: 
         },
     }
     if late:
-        last = max(run.epochs[-1] for one in found.variants for run in one.runs)
-        low, high = _reach(found, measure, last / 2)
-        layout["xaxis"] |= {"range": [last / 2, last]}
+        middle = found.epochs / 2
+        low, high = _reach(found, measure, middle)
+        layout["xaxis"] |= {"range": [middle, found.epochs]}
         layout["yaxis"] |= {"range": [low, high]}
     if measure == "training":
         level, line = 100 * REACHES, {"width": 1.5, "dash": "dash", "color": palette.text}
@@ -202,10 +197,9 @@ def curves_figure(found: Ablation, measure: Measure, palette: Palette, *, late: 
 
 def _reach(found: Ablation, measure: Measure, start: float) -> tuple[float, float]:
     """From which to which error anything is from these epochs on, and a little more."""
-    runs = [run for one in found.variants for run in one.runs]
     values = [
         value
-        for run in runs
+        for run in found.runs
         for epoch, value in zip(run.epochs, _errors(run, measure), strict=True)
         if value is not None and epoch >= start
     ]

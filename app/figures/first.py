@@ -23,8 +23,9 @@ def learning_figure(curves: Curves, classes: int, palette: Palette) -> go.Figure
 
     Both over epochs, or over steps where the records do not tell epochs.  The loss is smoothed over a hundred steps.
     """
-    where = places(curves, "epoch") or (lambda steps: np.asarray(steps, np.float64))
-    unit = "epochs" if places(curves, "epoch") else "steps"
+    where, unit = places(curves, "epoch"), "epochs"
+    if where is None:
+        where, unit = (lambda steps: np.asarray(steps, np.float64)), "steps"
     val, train = curves.val, curves.train
     line = smoothed(train.step, train.loss, 100)
     drawn = envelope(train.step, line, _POINTS)

@@ -79,9 +79,8 @@ def _follow() -> None:
         st.switch_page(f"screens/{page}.py")
 
 
-def _told(error: Exception) -> None:
-    reason = str(error) if isinstance(error, UserError) else explained(error) if isinstance(error, OSError) else ""
-    st.error(literal(reason or str(error)), icon=":material/error:")
+def _told(error: UserError | OSError) -> None:
+    st.error(literal(explained(error) if isinstance(error, OSError) else str(error)), icon=":material/error:")
 
 
 # --- 1 and 2: what it learnt, and how --------------------------------------------------------------------------------
@@ -101,8 +100,9 @@ def _kernels(box: Box) -> None:
         ]
         with st.container(key="first_sheet"):
             components.clickable_sheet(
-                tiles, sheet, labels, title=f"Kernels of {found.layer}", key="first_kernels", on_pick=_to_kernel
-            )
+                tiles, sheet, labels, title=f"Kernels of {found.layer}", key="first_kernels",
+                on_pick=partial(_to_kernel, "first_kernels"),
+            )  # fmt: skip
         components.save_figure("first_sheet", f"kernels of {found.layer}", f"built-in-{found.layer}-kernels")
         _kinds(box, tiles)
     with beside.container(key="detail_first_kernels"):
@@ -128,8 +128,9 @@ def _kinds(box: Box, tiles: sheets.Tiles) -> None:
     sheet = sheets.Sheet(groups, _EXAMPLES, tiles.shape[1:3], gap=1, group_gap=6, beside=True)
     labels = [f"kernel {number}" for number in range(len(tiles))]
     components.clickable_sheet(
-        tiles, sheet, labels, title="Kinds of kernels", key="first_kinds", on_pick=_to_kind, width=900, least=520
-    )
+        tiles, sheet, labels, title="Kinds of kernels", key="first_kinds", on_pick=partial(_to_kernel, "first_kinds"),
+        width=900, least=520,
+    )  # fmt: skip
     st.caption(
         "**Edges** find where light meets dark, **gratings** find stripes, **blobs** find patches of a colour. The "
         f"other {len(tiles) - sum(map(len, found))} are none of these clearly."
@@ -150,16 +151,8 @@ def _quality(box: Box) -> None:
     exports.save_table(table, "built-in-kernels-compared", "save_first_quality")
 
 
-def _to_kernel() -> None:
-    _pick_kernel(st.session_state.first_kernels.picked)
-
-
-def _to_kind() -> None:
-    _pick_kernel(st.session_state.first_kinds.picked)
-
-
-def _pick_kernel(picked: str | None) -> None:
-    if picked is not None:
+def _to_kernel(sheet: str) -> None:
+    if (picked := st.session_state[sheet].picked) is not None:
         looking.choose_built_in()
         choices.go_to("layer", "conv1")
         choices.choose("kernel", int(picked))

@@ -17,9 +17,7 @@ from alexnet.inference import Viewer, looked_at
 from app import first_box, queries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Open = Callable[..., AppTest]
+    from collections.abc import Iterator
 
 # With the pages that look inside, in one process: what is opened and computed once stays, as it does in the server.
 pytestmark = pytest.mark.xdist_group("looking")
@@ -29,17 +27,34 @@ BUILT_IN = open_checkpoint(queries.BUILT_IN)
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def alone() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(queries.Verification, "start", lambda _: None)  # the witnesses are a process of their own
+        patch.setattr(queries, "devices", lambda: ["cpu"])
+        yield
+
+
 @pytest.fixture
-def app(monkeypatch: pytest.MonkeyPatch) -> AppTest:
+def app() -> AppTest:
     """The app as its address without anything opens it."""
-    monkeypatch.setattr(queries.Verification, "start", lambda _: None)  # the witnesses are a process of their own
-    monkeypatch.setattr(queries, "devices", lambda: ["cpu"])
     return AppTest.from_file(str(MAIN), default_timeout=120)
+
+
+@pytest.fixture(scope="module")
+def opened(alone: None) -> AppTest:  # noqa: ARG001
+    """The first page, for tests that press nothing."""
+    return healthy(AppTest.from_file(str(MAIN), default_timeout=120).run())
 
 
 def healthy(app: AppTest) -> AppTest:
     assert not app.exception, app.exception[0].stack_trace
     return app
+
+
+def press(app: AppTest, label: str) -> None:
+    """The button whose label begins like this."""
+    healthy(next(button for button in app.button if button.label.startswith(label)).click().run())
 
 
 def words(app: AppTest) -> str:
@@ -55,37 +70,34 @@ def stages_of(sample: str) -> dict[str, torch.Tensor]:
 def compact_and_rough(weights: np.ndarray) -> tuple[int, float]:
     """Kernels with more than 80 % of their power within 4 of 32 bins of the peak or its mirror; median roughness."""
     count, rough = 0, []
+    rows, columns = np.mgrid[:32, :32]
     for kernel in weights.astype(np.float64):
         power = (np.abs(np.fft.fft2(kernel, (32, 32))) ** 2).sum(0)
-        peak = np.array(np.unravel_index(power.argmax(), power.shape))
-        near = [
-            min(np.hypot(*((np.array([row, column]) - sign * peak + 16) % 32 - 16)) for sign in (1, -1)) <= 4
-            for row in range(32)
-            for column in range(32)
-        ]
-        count += power.ravel()[near].sum() > 0.8 * power.sum()
+        row, column = np.unravel_index(power.argmax(), power.shape)
+        one, mirror = (
+            np.hypot((rows - sign * row + 16) % 32 - 16, (columns - sign * column + 16) % 32 - 16) for sign in (1, -1)
+        )
+        count += power[np.minimum(one, mirror) <= 4].sum() > 0.8 * power.sum()
         steps = sum((np.diff(kernel, axis=axis) ** 2).sum() for axis in (1, 2))
         rough.append(steps / (kernel**2).sum())
     return count, float(np.median(rough))
 
 
-def test_it_opens_with_five_stops_and_nothing_wrong(app: AppTest) -> None:
-    healthy(app.run())
-    assert app.title[0].value == "First look"
-    assert [header.value[:3] for header in app.header] == [f"{number} ·" for number in range(1, 6)]
-    assert [header.anchor for header in app.header] == [f"stop-{number}" for number in range(1, 6)]
-    assert not app.error
-    assert not app.warning
-    assert sum(button.label.startswith("Look closer") for button in app.button) == 5
+def test_it_opens_with_five_stops_and_nothing_wrong(opened: AppTest) -> None:
+    assert opened.title[0].value == "First look"
+    assert [header.value[:3] for header in opened.header] == [f"{number} ·" for number in range(1, 6)]
+    assert [header.anchor for header in opened.header] == [f"stop-{number}" for number in range(1, 6)]
+    assert not opened.error
+    assert not opened.warning
+    assert sum(button.label.startswith("Look closer") for button in opened.button) == 5
 
 
-def test_kernels_are_measured_as_they_are(app: AppTest) -> None:
-    healthy(app.run())
+def test_kernels_are_measured_as_they_are(opened: AppTest) -> None:
     compact, rough = compact_and_rough(BUILT_IN.weights["conv1.weight"].numpy())
     assert compact > 40
-    assert f"| this network | {compact} of 96 | {round(rough, 3):.4g} |" in words(app)
-    assert "| BVLC AlexNet | 80 of 96 |" in words(app)
-    assert f"{40 / 11:.4g}" in words(app)  # noise: 4·(n − 1)/n
+    assert f"| this network | {compact} of 96 | {round(rough, 3):.4g} |" in words(opened)
+    assert "| BVLC AlexNet | 80 of 96 |" in words(opened)
+    assert f"{40 / 11:.4g}" in words(opened)  # noise: 4·(n − 1)/n
 
 
 @pytest.mark.parametrize("sample", ["parachute", "cat"])
@@ -105,10 +117,9 @@ def test_what_it_says_of_lrn_and_the_answer_is_what_torch_computes(app: AppTest,
     assert f"**{best}** ({100 * float(chances.max()):.0f} %)" in words(app)
 
 
-def test_every_class_is_named(app: AppTest) -> None:
-    healthy(app.run())
+def test_every_class_is_named(opened: AppTest) -> None:
     for name in BUILT_IN.classes:
-        assert readable(name) in words(app)
+        assert readable(name) in words(opened)
 
 
 def test_another_picture_changes_the_answer_and_either_choice_says_so(app: AppTest) -> None:
@@ -124,8 +135,7 @@ def test_another_picture_changes_the_answer_and_either_choice_says_so(app: AppTe
 
 def test_training_one_oneself_begins_with_the_recipe_that_takes_minutes(app: AppTest) -> None:
     healthy(app.run())
-    closer = next(button for button in app.button if button.label == "Train one yourself")
-    healthy(closer.click().run())
+    press(app, "Train one yourself")
     assert app.title[0].value == "Start a training"
     assert {name: app.query_params[name] for name in ("data", "preset")} == {
         "data": "built-in",
@@ -138,8 +148,7 @@ def test_the_training_in_the_box_is_looked_at_like_any_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     healthy(app.run())
-    closer = next(button for button in app.button if button.label.startswith("Look closer: its film"))
-    healthy(closer.click().run())
+    press(app, "Look closer: its film")
     assert app.title[0].value == "Photographs (in the box)"
     assert app.segmented_control(key="pick_view_of_run").value == "Kernels"
     assert (tmp_path / "runs" / "imagenette-in-the-box" / "config.json").is_file()
@@ -151,8 +160,7 @@ def test_where_runs_cannot_be_written_the_first_page_says_so(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").write_text("no folder")
     healthy(app.run())
-    closer = next(button for button in app.button if button.label.startswith("Look closer: its film"))
-    healthy(closer.click().run())
+    press(app, "Look closer: its film")
     assert app.title[0].value == "First look"
     assert "cannot be put into" in app.error[0].value
 
@@ -164,15 +172,13 @@ def test_looking_closer_shows_the_network_in_the_box_whatever_was_looked_at_befo
     app.query_params.clear()
     healthy(app.switch_page("screens/first.py").run())
     healthy(app.segmented_control(key="pick_sample").set_value("golf-ball").run())
-    closer = next(button for button in app.button if button.label.startswith("Look closer: every map"))
-    healthy(closer.click().run())
+    press(app, "Look closer: every map")
     assert app.title[0].value == "Activations"
     assert BUILT_IN.network.name in words(app)
     assert "golf-ball" in words(app).replace("\\", "")
 
 
-def test_the_film_is_the_whole_training(app: AppTest) -> None:
-    healthy(app.run())
+def test_the_film_is_the_whole_training() -> None:
     training = first_box.training(BUILT_IN.network)
     assert len(training.steps) >= 60
     assert training.steps[0] == 0

@@ -328,17 +328,29 @@ SHARES = {
 FAST, SLOW = (0.0,) * 4 + (0.8,) * 12, (0.0,) * 10 + (0.8,) * 6
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for one in plan_of(tmp_path, seeds=3, rate={"tanh": 0.005}):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole ablation, which tests leave as it is."""
+    folder = tmp_path_factory.mktemp("ablation")
+    for one in plan_of(folder, seeds=3, rate={"tanh": 0.005}):
         share = SHARES[one.variant][one.config.seed - 5]
         right = SLOW if one.variant == "tanh" else FAST
         write(one, top1=(0.2, 0.9, 0.5, share), right=right, top5=share + 0.1)
-    return tmp_path
+    return folder
 
 
-def test_differences_are_taken_seed_by_seed(folder: Path) -> None:
-    found = read(folder)
+@pytest.fixture(scope="module")
+def found(runs: Path) -> Ablation:
+    return read(runs)
+
+
+@pytest.fixture
+def folder(runs: Path, tmp_path: Path) -> Path:
+    """A copy of that folder, to be written into."""
+    return shutil.copytree(runs, tmp_path / "runs")
+
+
+def test_differences_are_taken_seed_by_seed(found: Ablation) -> None:
     cost = effect(found, "no-lrn")
     assert cost is not None
     assert cost.seeds == (5, 6, 7)
@@ -355,8 +367,7 @@ def test_differences_are_taken_seed_by_seed(folder: Path) -> None:
     assert none.mean == pytest.approx(0, abs=1e-12)
 
 
-def test_errors_are_of_the_last_validation_and_not_of_the_best(folder: Path) -> None:
-    found = read(folder)
+def test_errors_are_of_the_last_validation_and_not_of_the_best(found: Ablation) -> None:
     base = found.variant("baseline")
     assert base is not None
     spread = errors(base)
@@ -369,8 +380,7 @@ def test_errors_are_of_the_last_validation_and_not_of_the_best(folder: Path) -> 
     assert base.runs[1].seconds == pytest.approx(15)  # from step 1 to step 16, a second each
 
 
-def test_training_error_is_a_mean_over_the_epoch_before(folder: Path) -> None:
-    found = read(folder)
+def test_training_error_is_a_mean_over_the_epoch_before(found: Ablation) -> None:
     base, tanh = found.variant("baseline"), found.variant("tanh")
     assert base is not None
     assert tanh is not None
@@ -586,8 +596,7 @@ def test_results_are_small_enough_to_be_shipped(tmp_path: Path) -> None:
     assert (tmp_path / "results.json").stat().st_size < 15_000  # 100 kB are allowed
 
 
-def test_the_command_repeats_the_recipe(folder: Path) -> None:
-    found = read(folder)
+def test_the_command_repeats_the_recipe(found: Ablation) -> None:
     assert found.command.startswith("python -m alexnet ablate DATA ")
     said = parser().parse_args(found.command.split()[3:])
     given = {name: value for name in CONFIG.as_json() if (value := getattr(said, name)) is not None}
@@ -618,15 +627,17 @@ def test_damaged_results_are_refused(text: str, message: str, tmp_path: Path) ->
         ([{"runs": []}], "its variant baseline has no run"),
     ],
 )
-def test_results_that_no_table_can_show_are_refused(variants: list[dict[str, Any]], message: str, folder: Path) -> None:
-    values = read(folder).as_json()
+def test_results_that_no_table_can_show_are_refused(
+    variants: list[dict[str, Any]], message: str, found: Ablation
+) -> None:
+    values = found.as_json()
     values["variants"] = [values["variants"][0] | changes for changes in variants]
     with pytest.raises(ValueError, match=message):
         results.from_json(values)
 
 
-def test_curves_of_unequal_length_are_refused(folder: Path) -> None:
-    values = read(folder).as_json()
+def test_curves_of_unequal_length_are_refused(found: Ablation) -> None:
+    values = found.as_json()
     values["variants"][1]["runs"][0]["top1"].pop()
     with pytest.raises(ValueError, match="the curves of seed 5 are not equally long"):
         results.from_json(values)
@@ -647,8 +658,8 @@ def test_a_finished_run_without_validations_is_named(tmp_path: Path) -> None:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_effects_stand_beside_the_published_ones(folder: Path) -> None:
-    first, second, third = tables.effects_table(read(folder)).records()
+def test_the_effects_stand_beside_the_published_ones(found: Ablation) -> None:
+    first, second, third = tables.effects_table(found).records()
     assert first == {
         "change": "without LRN",
         "seeds": 3,
@@ -664,8 +675,7 @@ def test_the_effects_stand_beside_the_published_ones(folder: Path) -> None:
     assert (third["top1"], third["published_top1"]) == (22.0, None)
 
 
-def test_the_other_tables(folder: Path) -> None:
-    found = read(folder)
+def test_the_other_tables(found: Ablation) -> None:
     records = {row["variant"]: row for row in tables.results_table(found).records()}
     assert records["tanh"]["learning_rate"] == 0.005
     assert records["no-lrn"]["top1_error"] == pytest.approx(0.2)
@@ -676,8 +686,8 @@ def test_the_other_tables(folder: Path) -> None:
     assert len(tables.runs_table(found).rows) == 12
 
 
-def test_the_sentences_say_what_is_and_is_not_known(folder: Path) -> None:
-    lrn, overlap, tanh, speed = tables.sentences(read(folder))
+def test_the_sentences_say_what_is_and_is_not_known(found: Ablation) -> None:
+    lrn, overlap, tanh, speed = tables.sentences(found)
     assert lrn == (
         "without LRN: top-1 error +2.00 points (95 % interval −0.48 to +4.48, 3 seeds; it includes 0, so these runs "
         "cannot tell). Published: +1.40 (Krizhevsky et al. 2012, section 3.3)."

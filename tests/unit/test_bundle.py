@@ -47,9 +47,9 @@ class Made(NamedTuple):
     bundle: Bundle
 
 
-def a_run(path: Path, pictures: Path, *, hidden: int = 32, moments: tuple[int, ...] = MOMENTS) -> RunDirectory:
+def a_run(path: Path, pictures: Path, *, moments: tuple[int, ...] = MOMENTS) -> RunDirectory:
     """Finished, with a checkpoint whose weights are a start's, and this machine in every text of it."""
-    config = TrainConfig(data=str(pictures), network="alexnet-2012@67", hidden=hidden, batch=8, epochs=12).as_json()
+    config = TrainConfig(data=str(pictures), network="alexnet-2012@67", hidden=32, batch=8, epochs=12).as_json()
     run = made_run(path, steps=STEPS, moments=moments, config=config)
     faults = [f"{pictures}/train/class0/003.png: cut off", f"{Path.home()}/else/x.png: empty"]
     run.append_metrics({"kind": "unreadable", "step": 120, "count": 2, "pictures": faults})
@@ -57,7 +57,7 @@ def a_run(path: Path, pictures: Path, *, hidden: int = 32, moments: tuple[int, .
     run.write_status(run.status() | machine)
     run.log_path.write_text(f"{path}")
     run.probe_picture_path.write_bytes(b"a photograph")
-    network = network_from("alexnet-2012@67").adapted(classes=3, hidden=hidden)
+    network = network_from("alexnet-2012@67").adapted(classes=3, hidden=32)
     start = checkpoints.untrained(network)
     run.best.parent.mkdir()
     checkpoint = dataclasses.replace(
@@ -360,23 +360,23 @@ def test_what_half_precision_costs_is_counted(made: Made, half: float, said: str
 # --- what cannot be bundled -------------------------------------------------------------------------------------------
 
 
-def gather(made: Made, out: Path, **options: Any) -> None:
-    with bundle.gathered(made.run.path, out, **{"moments": 60} | options) as found:
+def gather(run: RunDirectory, out: Path, **options: Any) -> None:
+    with bundle.gathered(run.path, out, **{"moments": 60} | options) as found:
         found.publish()
 
 
 def test_nothing_is_put_in_the_place_of_a_bundle_unless_told(made: Made, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    gather(made, out)
+    gather(made.run, out)
     (out / "results.json").write_text("{}")
     with pytest.raises(BundleError, match="exists: name a new folder, or --force"):
-        gather(made, out)
+        gather(made.run, out)
     assert (out / "results.json").exists()
-    gather(made, out, force=True)
+    gather(made.run, out, force=True)
     assert not (out / "results.json").exists()
     (out / "thesis.tex").write_text("years of work")
     with pytest.raises(BundleError, match=r"holds what is not of a bundle: thesis\.tex"):
-        gather(made, out, force=True)
+        gather(made.run, out, force=True)
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
 
 
@@ -384,37 +384,37 @@ def test_a_run_that_is_not_finished_is_refused(made: Made, tmp_path: Path) -> No
     run = a_run(tmp_path / "mine", made.pictures, moments=(0,))
     run.write_status(run.status() | {"state": "stopped", "step": 60})
     with pytest.raises(BundleError, match=r"not finished: it is stopped at step 60 of 120; .*train --resume"):
-        gather(Made(run, made.pictures, made.bundle), tmp_path / "out")
+        gather(run, tmp_path / "out")
 
 
 def test_a_film_that_would_jump_is_refused(made: Made, tmp_path: Path) -> None:
     run = a_run(tmp_path / "mine", made.pictures, moments=(0, 1, STEPS))
     with pytest.raises(BundleError, match="holds 3 moments, and a film has 60 or more: train again with more --probes"):
-        gather(Made(run, made.pictures, made.bundle), tmp_path / "out")
+        gather(run, tmp_path / "out")
     with pytest.raises(BundleError, match="--moments must be 60 or more"):
-        gather(made, tmp_path / "out", moments=59)
+        gather(made.run, tmp_path / "out", moments=59)
 
 
 def test_weights_that_are_too_large_are_refused(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bundle.LIMIT_BYTES == 20_000_000
     monkeypatch.setattr(bundle, "LIMIT_BYTES", made.bundle.weights.stat().st_size - 1)
     with pytest.raises(BundleError, match=r"MB as float16, and at most .* are shipped: train with narrower"):
-        gather(made, tmp_path / "out")
+        gather(made.run, tmp_path / "out")
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(bundle, "LIMIT_BYTES", made.bundle.weights.stat().st_size)
-    gather(made, tmp_path / "out")
+    gather(made.run, tmp_path / "out")
 
 
 def test_a_checkpoint_that_is_not_there_is_named(made: Made, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="has no checkpoint 'last': it has best"):
-        gather(made, tmp_path / "out", which="last")
+        gather(made.run, tmp_path / "out", which="last")
 
 
 def test_a_damaged_moment_is_named(made: Made, tmp_path: Path) -> None:
     run = a_run(tmp_path / "mine", made.pictures)
     run.probe_path(STEPS).write_bytes(run.probe_path(STEPS).read_bytes()[:5000])
     with pytest.raises(BundleError, match=r"step-000000120\.npz is damaged"):
-        gather(Made(run, made.pictures, made.bundle), tmp_path / "out")
+        gather(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -67,7 +67,7 @@ def test_the_course_in_words_is_the_schedules_own(schedule: str) -> None:
             continue
         values = [scheduled_rate(config, step, steps=steps, steps_per_epoch=per_epoch) for step in range(start, steps)]
         text, highest = found.explanation, max(values)
-        assert found.steps[0], found.steps[-1] == (start + 1, steps)
+        assert (found.steps[0], found.steps[-1]) == (start + 1, steps)
         assert highest in found.rates  # so that the curve shows its peak
         for rate, step in spoken(text):
             assert rate == f"{values[step - 1 - start]:.3g}", (text, step)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from alexnet.bundle import FEWEST_MOMENTS, LIMIT_BYTES, METRICS_BYTES
-from alexnet.bundled import GENERATED, IMAGENETTE
+from alexnet.bundle import LIMIT_BYTES, METRICS_BYTES
+from alexnet.bundled import FEWEST_MOMENTS, GENERATED, IMAGENETTE
 from alexnet.config import TrainConfig
 from alexnet.data.generated import DESCRIPTIONS
 from alexnet.data.imagenet import readable
