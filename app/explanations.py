@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 # What is special about a stage of AlexNet, beyond its kind.
 _ALEXNET = {
     "conv1": (
-        "Looks at the image itself through 11×11 windows, 4 pixels apart. Trained on two GPUs, one half of its kernels "
-        "becomes colour blobs and the other grey edges and gratings (section 6.1, figure 3)."
+        "Looks at the image itself through 11×11 windows, 4 pixels apart. In the paper's trainings one GPU's kernels "
+        "became colour blobs and the other's grey edges and gratings (section 6.1, figure 3)."
     ),
     "conv2": "Combines conv1's edges and colours into corners, textures and curves, each tower only its own.",
     "conv3": "The one convolution that reads the maps of both towers: here the GPUs exchange (section 3.2).",
@@ -27,8 +27,13 @@ _ALEXNET = {
 
 def purpose(stage: Stage, network: Network) -> str:
     """What this stage is for."""
-    special = _ALEXNET.get(stage.name, "") if network.name.partition("@")[0] == "alexnet-2012" else ""
+    special = _ALEXNET.get(stage.name, "") if _named(network) == "alexnet-2012" else ""
     return f"{_of_kind(stage.layer, network)} {special}".strip()
+
+
+def _named(network: Network) -> str:
+    """Without input size and changes."""
+    return network.name.partition(":")[0].partition("@")[0]
 
 
 def settings(stage: Stage) -> str:

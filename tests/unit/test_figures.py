@@ -62,6 +62,13 @@ def test_tanh_is_a_stage_like_relu() -> None:
     assert "section 3.1, figure 1" in explanations.purpose(stage, network)
 
 
+@pytest.mark.parametrize("name", ["alexnet-2012", "alexnet-2012@131", "alexnet-2012:tanh", "alexnet-2012@131:no-lrn"])
+def test_what_is_special_of_alexnet_is_said_of_its_variants_too(name: str) -> None:
+    network = network_from(name)
+    stage = next(stage for stage in network.stages() if stage.name == "conv3")
+    assert "reads the maps of both towers" in explanations.purpose(stage, network)
+
+
 def test_volumes_are_to_scale() -> None:
     boxes = _fronts(_drawn("alexnet-2012"), tower=1)
     # One tower: maps of conv1, pool1, conv2, pool2, conv3, conv4, conv5, pool5, as the paper's figure 2 has them.
