@@ -21,7 +21,12 @@ LRN = "paper-scale"
 TITLES: dict[str, tuple[str, str]] = {
     LRN: (
         "LRN and overlapping pooling",
-        "Trained on pixels from 0 to 255, as in the paper: with its constants LRN holds back little of smaller values.",
+        (
+            "Trained on pixels from 0 to 255 and from the initial weights of the 2012 source: with the paper's "
+            "constants LRN holds back little of smaller values. Windows that do not overlap leave the last row and "
+            "column of a map unread where its side is odd; at 99 pixels that is 36 % of the last maps, 5×5, and of the "
+            "paper's 13×13 it is 15 %, so they may well lose more here."
+        ),
     ),
     "figure-1": (
         "ReLU or tanh",

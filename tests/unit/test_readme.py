@@ -13,8 +13,9 @@ from PIL import Image
 from alexnet.bundled import GENERATED, IMAGENETTE, Bundle
 from alexnet.presets import PRESETS
 from alexnet.zoo import ALEXNET_2012
-from analysis import card, formats, tables
+from analysis import ablation_tables, card, formats, tables
 from analysis.costs import cost_table
+from app import parts_found
 from tests import pictures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +34,18 @@ def test_table_is_what_the_command_prints() -> None:
     _, _, after = README.partition("<!-- table: alexnet-2012 -->\n")
     shown, _, _ = after.partition("<!-- end of table -->")
     assert shown == formats.write(tables.stage_table(cost_table(ALEXNET_2012)), "markdown")
+
+
+@pytest.mark.parametrize("one", parts_found.shipped(), ids=lambda one: one.name)
+def test_the_table_of_an_ablation_is_that_of_its_results(one: parts_found.Listed) -> None:
+    """What README prints is `python -m analysis ablation`'s table, and its command the one that makes it."""
+    assert one.found is not None, one.trouble
+    _, _, after = README.partition(f"<!-- ablation: {one.name} -->\n")
+    shown, _, _ = after.partition("<!-- end of table -->")
+    effects = ablation_tables.effects_table(one.found)
+    assert shown == formats.write(effects, "markdown")
+    printed = " ".join(re.sub(r"\\\n", " ", README).split())
+    assert one.found.command.replace("ablate DATA", "ablate PACK") in printed
 
 
 def test_every_link_leads_somewhere() -> None:

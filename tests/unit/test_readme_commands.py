@@ -105,6 +105,11 @@ class Elsewhere:
 NEW_RUN = f"{TINY} --run-dir NEW/run"
 LAST = "NEW/run/checkpoints/last.pt"
 
+ABLATED = Way(
+    f"{TINY} --seeds 1 --max-steps 1 --only baseline,tanh --out NEW/ablation", makes=("NEW/ablation/results.md",)
+)
+"""Behind the printed options those of TINY, of which the last counts."""
+
 WAYS: dict[str, Way | Elsewhere] = {
     # Installing: in a fresh copy, by the test of the first minute (slow) and by what checks every change.
     "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && "
@@ -160,9 +165,12 @@ WAYS: dict[str, Way | Elsewhere] = {
     "--preset modern --batch 1024 --learning-rate 0.08 --run-dir RUN": Way(
         TINY, instead={"RUN": "NEW/run"}, makes=(LAST,)
     ),
-    ".venv/bin/python -m alexnet ablate PACK --preset quick --seeds 3": Way(
-        f"{TINY} --seeds 1 --max-steps 1 --only baseline,tanh --out NEW/ablation", makes=("NEW/ablation/results.md",)
+    ".venv/bin/python -m alexnet ablate PACK --preset quick --seeds 3": ABLATED,
+    ".venv/bin/python -m alexnet pack IMAGENETTE PACK --side 112": Way(
+        instead={"PACK": "NEW/pack"}, makes=("NEW/pack/pack.json",)
     ),
+    ".venv/bin/python -m alexnet ablate PACK --preset quick --network alexnet-2012@99 --epochs 12 --learning-rate 0.01 "
+    "--initialisation source --no-unit-variance --threads 1 --seeds 3 --only baseline,no-lrn,no-overlap": ABLATED,
     "python -m alexnet train DATA [--preset NAME] [--run-dir DIR] [--queue] …": Way(
         lines=(f"PACK --preset minutes --queue {NEW_RUN}",), makes=(LAST,)
     ),
@@ -226,9 +234,9 @@ class Places:
 
     def _named(self, word: str) -> str:
         known = {
-            "FOLDER": "pictures", "IMAGENET": "pictures", "PACK": "pack", "IMAGE": "image", "RUN": "run",
-            "FILMED": "filmed", "STOPPED": "stopped", "CHECKPOINT": "checkpoint", "ZIP": "zipped",
-            "ABLATION": "ablation", "BUNDLE": "bundle",
+            "FOLDER": "pictures", "IMAGENET": "pictures", "IMAGENETTE": "pictures", "PACK": "pack",
+            "IMAGE": "image", "RUN": "run", "FILMED": "filmed", "STOPPED": "stopped", "CHECKPOINT": "checkpoint",
+            "ZIP": "zipped", "ABLATION": "ablation", "BUNDLE": "bundle",
         }  # fmt: skip
         if word in known:
             return str(getattr(self, known[word]))

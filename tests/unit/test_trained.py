@@ -19,9 +19,11 @@ from alexnet.foreign import open_checkpoint
 from alexnet.inference import evaluate_checkpoint
 from alexnet.options import parser
 from alexnet.presets import configured
+from alexnet.spec import MaxPool
+from alexnet.zoo import network_from
 from analysis import card, film, shipped
 from analysis.kernels import layer_kernels
-from app import queries
+from app import parts_found, queries
 from tests.training import imagenette
 
 if TYPE_CHECKING:
@@ -149,3 +151,32 @@ def test_it_knows_the_generated_pictures() -> None:
     found = evaluate_checkpoint(GENERATED.weights, BUILT_IN)
     assert found.pictures == 1_000
     assert found.top1 == pytest.approx(card.accuracy(GENERATED.results(), "float16", "centre")["top1"], abs=0.002)
+
+
+# --- ablations --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("one", parts_found.shipped(), ids=lambda one: one.name)
+def test_an_ablation_in_the_box_is_whole_and_says_why_it_was_made(one: parts_found.Listed) -> None:
+    assert one.found is not None, one.trouble
+    assert one.name in parts_found.TITLES
+    assert len(one.found.variants) > 1
+    for variant in one.found.variants:
+        assert len({run.seed for run in variant.runs}) == len(variant.runs) >= 3
+        assert all(run.kernels and run.seconds for run in variant.runs)
+    words = one.found.command.split()
+    assert words[:4] == ["python", "-m", "alexnet", "ablate"]
+    options = parser().parse_args(words[3:])
+    assert (options.data, options.seeds) == ("DATA", 3)
+    assert set(options.only.split(",")) == {variant.name for variant in one.found.variants}
+    assert not MOVED.search((parts_found.SHIPPED / f"{one.name}.json").read_bytes())
+
+
+def test_what_windows_without_overlap_leave_unread_is_said_rightly() -> None:
+    def unread(name: str) -> float:
+        last = [stage for stage in network_from(name).stages() if isinstance(stage.layer, MaxPool)][-1]
+        return 1 - (2 * last.out_shape[1] / last.in_shape[1]) ** 2
+
+    about = parts_found.TITLES[parts_found.LRN][1]
+    assert f"{unread('alexnet-2012@99:no-overlap'):.0%}".replace("%", " %") + " of the last maps, 5×5" in about
+    assert f"of the paper's 13×13 it is {unread('alexnet-2012:no-overlap'):.0%}".replace("%", " %") in about
