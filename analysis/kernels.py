@@ -330,7 +330,7 @@ def colour_sentence(towers: Sequence[TowerMeasures], names: Sequence[str], pixel
     figures = f"mean colourfulness {most:.2f} on {first} against {least:.2f} on {last}"
     if most - least <= _CERTAIN * error:
         return (
-            f"No tower is the colour one: {figures} is no more of a difference than chance makes"
+            f"No tower is clearly the colour one: {figures}, which is less than three standard errors apart"
             f"{_like_random(measured, pixels)}."
         )
     counts = f"{strong.colour} against {weak.colour} of {weak.kernels} kernels have more colour than grey"

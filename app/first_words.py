@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from alexnet.spec import times
+from alexnet.words import spelled_time
 from analysis.ablation import PUBLISHED, effect
 from analysis.ablation_tables import interval_text, points
 from analysis.formats import Column, Table, percent, write
 from analysis.kernels import COLOUR, COMPACT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from analysis.ablation import Ablation
     from analysis.activations import ClassProbability
@@ -64,12 +66,38 @@ def orderly(table: Table) -> str:
     return write(Table(table.title, columns, rows), "markdown")
 
 
+# --- what it is -------------------------------------------------------------------------------------------------------
+
+
+def made_smaller(results: Mapping[str, Any]) -> str:
+    """How much of the paper's network is in the box, from the results of its bundle."""
+    network, training = results["network"], results["training"]
+    base, share = network["base"], network["parameters"] / network["base"]["parameters"]
+    took = f", in {spelled_time(training['seconds'])} of training" if training["seconds"] else ""
+    same = all(name.startswith("fc") for name in network["changed"])
+    return (
+        f"To fit into the box{took}, it sees {times(network['input'][1:])} pixels where the paper's saw "
+        f"{times(base['input'][1:])}, and its hidden fully connected layers have {network['hidden']:,} values instead "
+        f"of {base['hidden']:,}: {percent(share)} of the weights."
+        + same
+        * " The kernels of every convolution are as many and as large as the paper's."
+    )
+
+
+def taken_from(results: Mapping[str, Any], last: int) -> str:
+    """That the film goes on behind the step whose weights are shipped, where it does."""
+    step = results.get("step")
+    if not isinstance(step, int) or step >= last:
+        return ""
+    return f" The network above is that of step {step:,}, where validation was best; the film goes on to the end."
+
+
 # --- LRN -------------------------------------------------------------------------------------------------------------
 
 _NOTHING, _LITTLE = 0.01, 0.05
 
 
-def lrn_sentence(share: float | None, largest: float, k: float, divisor: float) -> str:
+def lrn_sentence(share: float | None, largest: float, k: float, beta: float, divisor: float) -> str:
     """How much LRN holds back, beyond the constant k^−β, and why it is as much.
 
     `share` is a fraction of the activity, None where there is none; `largest` the greatest α·Σa² on the picture;
@@ -79,13 +107,14 @@ def lrn_sentence(share: float | None, largest: float, k: float, divisor: float) 
         return "Nothing is active here on this picture, so there is nothing to hold back."
     size = "next to nothing" if share < _NOTHING else "a little" if share < _LITTLE else "so it can be seen"
     said = (
-        f"On this picture it takes away **{small(share)}** of the activity: {size}. What it divides by begins "
-        f"at {k:g}, and the sum adds {largest:.2g} at most."
+        f"On this picture the neighbours take away **{small(share)}** of the activity: {size}. The divisor is "
+        f"({k:g} + the sum) to the power {beta:g}. With no neighbour active that is {k**beta:.2f}, for all values "
+        f"alike, and the sum adds {largest:.2g} at most to the {k:g}."
     )
     if share < _LITTLE and divisor > 1:
         said += (
             f" The paper's settings were made for pixels up to 255; this network's are divided by {divisor:.0f} first, "
-            "so its activations are small."
+            "so its activations are small, and their squares are smaller."
         )
     return said
 

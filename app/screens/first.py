@@ -173,7 +173,7 @@ def _film(box: Box) -> None:
         st.markdown(
             f"**Press Play.** The network saw {training.pictures:,} photographs {training.epochs} times over, a few at "
             "a time, and after each few every weight was moved a little towards better answers. Drag the slider to "
-            "find out when noise gives way to order."
+            "find out when noise gives way to order." + first_words.taken_from(box.results, training.steps[-1])
         )
         with st.container(key="first_learning"):
             components.chart(
@@ -308,18 +308,18 @@ def _lrn(chosen: Chosen, seen: Picture, found: Activations) -> None:
         components.save_figure("first_lrn", title, f"built-in-{seen.name}-{place.name}")
         st.caption(
             f"Map {channel} loses more than any other, **{first_words.small(float(shares[channel]))}** of itself, and "
-            f"most where it and the maps beside it answer strongly. The factor {rest:.2f}, which all values get alike, "
-            "is not counted."
+            f"most where it and the maps beside it answer strongly. That all values alike are made {rest:.2f} of "
+            "themselves, neighbours or none, is not counted."
         )
     with beside.container(key="detail_first_lrn"):
         st.markdown(
-            "In **local response normalisation** (LRN) every value is divided by a sum over its own map and the maps "
-            "beside it, at the same place: where many answer at once, all are turned down, as between neighbouring "
-            "nerve cells."
+            "In **local response normalisation** (LRN) every value is divided by what grows with the squares of its "
+            "own map and the maps beside it, at the same place: where many answer at once, all are turned down, as "
+            "between neighbouring nerve cells."
         )
         largest = float(np.nanmin(result.ratio) ** (-1 / layer.beta) - layer.k)
         divisor = float(chosen.checkpoint.preprocessing.divisor.float().mean())
-        st.markdown(first_words.lrn_sentence(share, largest, layer.k, divisor))
+        st.markdown(first_words.lrn_sentence(share, largest, layer.k, layer.beta, divisor))
 
         def prepare() -> None:
             looking.choose_built_in(seen.name)
@@ -367,6 +367,26 @@ def _why(sample: str) -> None:
     choices.go_to("below", "What it answers to")
 
 
+def _made_smaller() -> None:
+    """What the network in the box is less than the paper's, and where all of that is said."""
+    try:
+        results, card = IMAGENETTE.results(), IMAGENETTE.card.read_text(encoding="utf-8")
+    except (UserError, OSError) as error:
+        _told(error)
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(first_words.made_smaller(results), width="stretch")
+        if st.button("Its model card", key="model_card", icon=":material/description:"):
+            _show_card(card)
+
+
+@st.dialog("Model card", width="large")
+def _show_card(card: str) -> None:
+    """The card as it is shipped, without the heading, which the dialog has."""
+    st.markdown(card.partition("\n")[2])
+    st.download_button("Save", card, "MODEL_CARD.md", "text/markdown", icon=":material/download:", on_click="ignore")
+
+
 def _page() -> None:
     _follow()
     st.html(_FRONTEND / "first.css")
@@ -380,9 +400,10 @@ def _page() -> None:
     st.markdown(
         "This is **AlexNet**, the network that changed how computers see, in the two halves in which it was built in "
         f"2012. This one was trained by this project, on photographs of {len(box.classes)} kinds of things"
-        + (f", and names {percent(known, digits=0)} of new ones rightly" if isinstance(known, float) else "")
+        + (f", and names {percent(known, digits=0)} of others rightly" if isinstance(known, float) else "")
         + ". Everything below is drawn from its weights as you look."
     )
+    _made_smaller()
     _tour()
     _kernels(box)
     _film(box)

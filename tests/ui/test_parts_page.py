@@ -88,7 +88,7 @@ def test_where_there_is_none_the_page_says_so_and_how_to_make_one(show: Open, tm
     app = show()
     assert "This copy comes without results of an ablation." in words(app)
     assert f"There are none in {tmp_path / 'runs'} either." in words(app)
-    assert [code.value for code in app.code] == ["python -m alexnet ablate DATA"]
+    assert [code.value for code in app.code] == ["python -m alexnet ablate DATA --preset quick --seeds 3"]
     assert headers(app) == ["Run it yourself"]
     assert not app.dataframe
 
@@ -97,7 +97,7 @@ def test_one_ablation_with_everything_known_of_it(show: Open, box: Path) -> None
     write(box / "paper-scale.json", made("baseline", "no-lrn"))
     app = show()
     assert not [one for one in app.segmented_control if one.key == "pick_ablation"]  # one needs no choice
-    assert "Trained on pixels from 0 to 255, as in the paper" in words(app)
+    assert "Trained on pixels from 0 to 255 and from the initial weights of the 2012 source" in words(app)
     assert "4 runs of 2 epochs: baseline, no-lrn; alexnet-2012@131, on *insects* (3 classes, 9,000" in words(app)
     # 2 and 4 points; Student's t of one degree of freedom is 12.706, and √2 of a deviation over √2 is 1.
     assert "without LRN: top-1 error +3.00 points (95 % interval −9.71 to +15.71, 2 seeds; it includes 0" in words(app)
@@ -155,7 +155,7 @@ def test_ones_own_stand_alone_where_nothing_is_shipped(show: Open, tmp_path: Pat
     write(tmp_path / "runs" / "results.json", made("baseline", "no-lrn", command=""))
     app = show()
     assert "This copy comes without results of an ablation. Those below are your own." in words(app)
-    assert [code.value for code in app.code] == ["python -m alexnet ablate DATA"]
+    assert [code.value for code in app.code] == ["python -m alexnet ablate DATA --preset quick --seeds 3"]
 
 
 @pytest.mark.parametrize(

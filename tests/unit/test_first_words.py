@@ -10,14 +10,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet.bundled import IMAGENETTE
+from alexnet.foreign import open_checkpoint
+from alexnet.spec import Conv
+from alexnet.zoo import ALEXNET_2012
 from analysis.ablation import Ablation, Outcome, Variant
 from analysis.activations import ClassProbability
+from analysis.costs import cost_table
 from analysis.history import History
 from analysis.kernels import kernel_measures
 from app import drawn, queries
 from app.figures.first import learning_figure
 from app.first_box import label
-from app.first_words import answer_sentence, kinds, listed, lrn_sentence, small, trained_without_lrn
+from app.first_words import (
+    answer_sentence,
+    kinds,
+    listed,
+    lrn_sentence,
+    made_smaller,
+    small,
+    taken_from,
+    trained_without_lrn,
+)
 from app.theme import LIGHT
 from tests.training import ROOT
 
@@ -66,18 +80,19 @@ def test_the_most_typical_come_first() -> None:
     ],
 )
 def test_lrn_is_described_by_what_it_does(share: float, says: str) -> None:
-    said = lrn_sentence(share, 0.0123, 2.0, 72.4)
+    said = lrn_sentence(share, 0.0123, 2.0, 0.75, 72.4)
     assert says in said
-    assert "begins at 2, and the sum adds 0.012 at most" in said
+    assert "(2 + the sum) to the power 0.75. With no neighbour active that is 1.68, for all" in said  # 2^0.75
+    assert "the sum adds 0.012 at most to the 2" in said
     assert ("divided by 72" in said) == (share < 0.05)
 
 
 def test_pixels_that_are_not_scaled_are_no_reason() -> None:
-    assert "divided by" not in lrn_sentence(0.001, 0.0123, 2.0, 1.0).replace("What it divides by", "")
+    assert "divided by" not in lrn_sentence(0.001, 0.0123, 2.0, 0.75, 1.0)
 
 
 def test_a_silent_picture_has_no_share() -> None:
-    assert "nothing to hold back" in lrn_sentence(None, 0.0, 2.0, 72.4)
+    assert "nothing to hold back" in lrn_sentence(None, 0.0, 2.0, 0.75, 72.4)
 
 
 def test_small_shares_keep_their_digits() -> None:
@@ -108,6 +123,25 @@ def test_grey_edges_are_more_typical_than_coloured_ones() -> None:
     edge = np.sin(2 * np.pi * COLUMNS / 11)
     measured = kernel_measures(np.stack([kernel(edge, RED_GREEN), kernel(edge)]))
     assert kinds(measured, 11).edges == (1, 0)
+
+
+def test_how_much_of_the_network_is_in_the_box_is_counted() -> None:
+    results = IMAGENETTE.results()
+    said = made_smaller(results)
+    network = open_checkpoint(IMAGENETTE.weights).network
+    share = cost_table(network).total("params") / 60_965_224
+    assert f"{100 * share:.1f} % of the weights" in said
+    side = network.input_shape[1]
+    assert f"sees {side}×{side} pixels where the paper's saw 227×227" in said
+    assert "have 512 values instead of 4,096" in said
+    ours, papers = dict(network.layers), dict(ALEXNET_2012.layers)
+    same = all(ours[name] == layer for name, layer in papers.items() if isinstance(layer, Conv))
+    assert ("as many and as large as the paper's" in said) == same
+
+
+def test_where_the_film_goes_on_is_said() -> None:
+    assert taken_from({"step": 50}, 60).startswith(" The network above is that of step 50,")
+    assert taken_from({"step": 60}, 60) == taken_from({}, 60) == ""
 
 
 def ablation(*pairs: tuple[float, float]) -> Ablation:

@@ -282,14 +282,14 @@ def test_towers_that_differ_on_the_same_side(first: tuple[float, ...], second: t
 def test_random_weights_have_no_colour_tower() -> None:
     for seed in range(20):
         said = sentence(noise(seed=seed))
-        assert said.startswith("No tower is the colour one")
+        assert said.startswith("No tower is clearly the colour one")
         assert "random weights have 2/3" in said
 
 
 def test_equal_towers_that_are_not_random_are_not_called_so() -> None:
     weights = noise()
     weights[::2] = weights[::2].mean(axis=1, keepdims=True)
-    assert sentence(weights).startswith("No tower is the colour one")
+    assert sentence(weights).startswith("No tower is clearly the colour one")
     assert "random" not in sentence(weights)
 
 
@@ -348,7 +348,7 @@ def test_published_weights_have_their_published_figures() -> None:
     assert sentence(weights).startswith("GPU 1 is the colour tower and GPU 2 the grey one")
     halves_swapped = np.concatenate((weights[48:], weights[:48]))
     assert sentence(halves_swapped).startswith("GPU 2 is the colour tower and GPU 1 the grey one")
-    assert sentence(weights[np.random.default_rng(0).permutation(96)]).startswith("No tower is the colour one")
+    assert sentence(weights[np.random.default_rng(0).permutation(96)]).startswith("No tower is clearly the colour one")
 
 
 def test_figures_that_others_are_compared_with_are_those_of_the_published_weights() -> None:
@@ -454,7 +454,7 @@ def test_the_command_draws_and_prints(checkpoint: Path, tmp_path: Path, capsys: 
     out = tmp_path / "kernels.png"
     assert command_line.main(["kernels", str(checkpoint), "-o", str(out), "--sort", "orientation"]) == 0
     said = capsys.readouterr()
-    assert "No tower is the colour one" in said.out
+    assert "No tower is clearly the colour one" in said.out
     assert "GPU 2" in said.out
     assert said.err == ""
     with Image.open(out) as picture:
