@@ -127,15 +127,13 @@ def save(results: Mapping[str, Any], folder: Path) -> None:
 
 
 def jittered(recipe: Mapping[str, Any]) -> list[tuple[int, ...]]:
-    """Short sides that a network trained on several is tested at, besides the least; none where it was trained on one.
+    """The short sides that a network trained at several is tested at, besides the least; none where trained at one.
 
-    The mean of the least and the largest (VGG, section 4.1), and all three (section 4.2).
+    VGG's rule for scale jitter: the mean of the least and the largest (section 4.1).
     """
     if recipe["jitter_to"] is None:
         return []
-    least, largest = TrainConfig.from_json(dict(recipe)).short_side(), recipe["jitter_to"]
-    mean = (least + largest) // 2
-    return [(mean,), (least, mean, largest)]
+    return [((TrainConfig.from_json(dict(recipe)).short_side() + recipe["jitter_to"]) // 2,)]
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -257,7 +255,10 @@ def commands(
     made = {} if packed is None else {"pack": f"python -m alexnet pack {place} PACK --side {packed}"}
     evaluate = f"python -m alexnet evaluate BUNDLE/weights.safetensors {pictures}"
     ten = f"{evaluate} --ten-crop"
-    sizes = {f"evaluate_{len(sides)}": f"{ten} --sides {','.join(map(str, sides))}" for sides in jittered(config)}
+    sizes = {
+        f"evaluate_{'_'.join(map(str, sides))}": f"{ten} --sides {','.join(map(str, sides))}"
+        for sides in jittered(config)
+    }
     return (
         made
         | _trainings(config, branch, pictures)

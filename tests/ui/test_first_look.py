@@ -89,7 +89,9 @@ def test_it_opens_with_five_stops_and_nothing_wrong(opened: AppTest) -> None:
     assert [header.anchor for header in opened.header] == [f"stop-{number}" for number in range(1, 6)]
     assert not opened.error
     assert not opened.warning
-    assert sum(button.label.startswith("Look closer") for button in opened.button) == 6  # stop 4 has one for what trainings say
+    assert (
+        sum(button.label.startswith("Look closer") for button in opened.button) == 6
+    )  # stop 4 has one for what trainings say
 
 
 def test_kernels_are_measured_as_they_are(opened: AppTest) -> None:
