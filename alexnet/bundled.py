@@ -20,6 +20,8 @@ FORMAT = 1
 WEIGHTS = "weights.safetensors"
 RESULTS = "results.json"
 CARD = "MODEL_CARD.md"
+PLACED = "-in-the-box"
+"""How the names of trainings end that came in the box and lie among the runs."""
 
 Which = Literal["best", "last"]
 WHICH: tuple[Which, ...] = get_args(Which)
@@ -76,7 +78,7 @@ class Bundle:
         Raises:
             BundleError: there is no right to, no room, or something else of its name.
         """
-        place = RunDirectory(root / f"{self.folder.name}-in-the-box")
+        place = RunDirectory(root / f"{self.folder.name}{PLACED}")
         if place.config_path.is_file():
             return place
         aside = None

@@ -293,6 +293,8 @@ def lrn(run: Run) -> None:
     table = film_numbers.suppression_table(summaries)
     exports.show_table(table, "film_suppressed", f"{run.id}-suppressed", most=10, digits=4)
     st.header("The probe picture before and after", divider="gray")
+    if _left_out(run, chosen):
+        return
     step = _moment(chosen)
     moment = film.read(run.directory.probe_path(step))
     if norm not in moment.maps:
@@ -308,6 +310,24 @@ def lrn(run: Run) -> None:
         "divided by k to the power −β, so that a map that is darker there was suppressed by its neighbours."
     )
     components.save_figure("maps_lrn", f"{norm} before and after", f"{run.id}-{norm}-{step}")
+
+
+def _without_maps(run: Run, chosen: Sequence[int]) -> bool:
+    """Whether neither photograph nor maps are there, as in what is shipped of a run."""
+    return not run.directory.probe_picture_path.is_file() and not film.read(run.directory.probe_path(chosen[-1])).maps
+
+
+def _left_out(run: Run, chosen: Sequence[int]) -> bool:
+    """Says where maps can be seen instead if this run's folder has none."""
+    if not _without_maps(run, chosen):
+        return False
+    st.info(
+        "This run has no maps to show. What is shipped of a run, like those that came with the laboratory, goes "
+        "without its photograph and that photograph's maps, since the photograph may not be passed on; its kernels, "
+        "curves and numbers are all here."
+    )
+    st.page_link("screens/activations.py", label="Maps of a picture of your own", icon=":material/grid_view:")
+    return True
 
 
 def _moment(chosen: Sequence[int]) -> int:
@@ -347,7 +367,7 @@ def probe(run: Run) -> None:
                 run.directory.probe_picture_path.read_bytes(), width=200,
                 caption="The probe picture" + (f": {truth}" if truth else ""),
             )  # fmt: skip
-        else:
+        elif not _without_maps(run, chosen):
             st.caption("The file of the probe picture is gone.")
     with top.container(key="wide_probe"):
         followed = film_numbers.contenders(summaries, _LIKELIEST)
@@ -371,6 +391,8 @@ def probe(run: Run) -> None:
         table = film_numbers.probability_table(summaries, followed, names)
         exports.show_table(table, "film_answers", f"{run.id}-answers", most=8, digits=4)
     st.header("Its maps", divider="gray")
+    if _left_out(run, chosen):
+        return
     step = _moment(chosen)
     moment = film.read(run.directory.probe_path(step))
     stages = list(moment.maps)

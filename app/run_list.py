@@ -43,8 +43,7 @@ def show_list() -> None:
 
 def _unpack() -> None:
     try:
-        for bundle in boxed.NAMES:
-            boxed.put(bundle)
+        boxed.put_all()
     except UserError as error:
         st.session_state.box_trouble = str(error)
 
@@ -80,10 +79,12 @@ def _rows(archived: bool, *, alive: bool) -> None:
             "Best top-1": st.column_config.NumberColumn(format="percent"),
             "Images/s": st.column_config.NumberColumn(format="%.0f"),
         },
-        alt="All runs, the latest first",
+        alt="All runs, the latest first, those in the box last",
         placeholder="",
     )
-    st.caption("Click the box at the left of a run to open it. The latest stands first.")
+    st.caption(
+        "Click the box at the left of a run to open it. The latest stands first, and those that came in the box last."
+    )
     exports.save_table(_as_table(runs), "runs", "save_runs")
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -15,6 +17,7 @@ import streamlit as st
 from alexnet import launch
 from alexnet.config import TrainConfig, option
 from alexnet.data.imagenet import readable
+from alexnet.data.sources import BUILT_IN
 from alexnet.plan import sources
 from alexnet.runs import RunError
 from alexnet.words import rough_time
@@ -23,7 +26,7 @@ from analysis.costs import cost_table
 from analysis.formats import Column, Table, percent
 from analysis.history import which_lines
 from analysis.learning_tables import classes_table, layers_table, validations_table
-from app import choices, components, exports, running
+from app import boxed, choices, components, exports, running
 from app.figures import training
 from app.figures.chart import View
 from app.state import literal
@@ -242,10 +245,19 @@ def validations(run: Run) -> None:
     exports.show_table(validations_table(found), "validations", f"{run.id}-validations", most=12)
     exports.show_table(classes_table(found, names), "by_class", f"{run.id}-classes", most=20)
     st.caption("Which classes are taken for which, and the mistakes that the network is surest of:")
-    st.code(
-        f"python -m alexnet evaluate {run.directory.path} {run.config.data if run.config else 'DATA'}",
-        language="bash", wrap_lines=True,
-    )  # fmt: skip
+    st.code(f"python -m alexnet evaluate {_checkpoint(run)} {_pictures(run)}", language="bash", wrap_lines=True)
+
+
+def _checkpoint(run: Run) -> Path:
+    """What `evaluate` takes for this run: what came in the box has its weights there, and none among the runs."""
+    boxes = boxed.of(run.directory)
+    return run.directory.path if boxes is None else Path(os.path.relpath(boxes.folder))
+
+
+def _pictures(run: Run) -> str:
+    """Where the run's pictures lie, or DATA where that is not known here."""
+    data = run.config.data if run.config else ""
+    return data if data == BUILT_IN or (data and Path(data).exists()) else "DATA"
 
 
 MEASURES: dict[str, training.Measure] = {"Gradients": "gradients", "Weights": "weights", "Relative update": "updates"}

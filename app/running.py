@@ -24,6 +24,7 @@ import streamlit as st
 
 from alexnet import launch
 from alexnet.about import About, about
+from alexnet.bundled import PLACED
 from alexnet.config import ConfigError, TrainConfig
 from alexnet.course import all_steps
 from alexnet.errors import UserError
@@ -128,8 +129,8 @@ class Run:
 
 
 def names() -> list[str]:
-    """Folders of the runs here, the latest first."""
-    return [run.path.name for run in launch.siblings(RUNS)]
+    """Folders of the runs here, the latest first; those that came in the box, whose names have no time, last."""
+    return sorted((run.path.name for run in launch.siblings(RUNS)), key=lambda name: name.endswith(PLACED))
 
 
 def look(name: str) -> Run:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet import checkpoints
+from alexnet.bundled import WEIGHTS
 from alexnet.checkpoints import Checkpoint, CheckpointError
 from alexnet.foreign import containers, mapping
 from alexnet.runs import RunDirectory
@@ -41,13 +42,15 @@ class Opened:
 
 
 def checkpoint_path(path: Path) -> Path:
-    """The file meant: of a run directory its best checkpoint, or the last where none was validated.
+    """The file meant: of a bundle its weights, of a run directory its best checkpoint, or the last with none validated.
 
     Raises:
         RunError: the folder's config.json is no run's.
     """
     if not path.is_dir() or not (path / "config.json").is_file():
         return path
+    if (weights := path / WEIGHTS).is_file():
+        return weights
     run = RunDirectory.open(path)
     return run.best if run.best.exists() else run.last
 
@@ -63,7 +66,9 @@ def opened(path: Path | str, *, network: str | None = None) -> Opened:
     tensors = containers.read(path)
     if tensors.own is not None:
         own = _own(tensors, path)
-        tensors = replace(tensors, tensors=dict(own.weights), dtypes=dict.fromkeys(own.weights, "float32"))
+        held = tensors.own[0] if isinstance(tensors.own, tuple) else tensors.own["weights"]
+        formats = {name: str(held[name].dtype).removeprefix("torch.") for name in own.weights}
+        tensors = replace(tensors, tensors=dict(own.weights), dtypes=formats)
         shapes = {name: tuple(tensor.shape) for name, tensor in own.weights.items()}
         units = mapping.units_of(shapes, ordered=True)
         fits = [mapping.fit(units, asked or own.network, any_side=asked is not None)]

@@ -20,8 +20,9 @@ from alexnet import launch, portable
 from alexnet.about import about, write_about
 from alexnet.bundled import GENERATED, IMAGENETTE
 from alexnet.config import TrainConfig
+from alexnet.foreign.recognition import checkpoint_path
 from alexnet.runs import RunDirectory
-from app import queries, running, steering
+from app import boxed, queries, running, steering
 from tests.training import folder_of_pictures, options, train
 
 if TYPE_CHECKING:
@@ -724,6 +725,23 @@ def test_where_there_are_no_runs_those_of_the_box_can_be_looked_at(show: Open, r
         ]
         assert (copy / "metrics.jsonl").read_bytes() == (bundle.folder / "metrics.jsonl").read_bytes()
     assert not list(runs.glob(".*"))
+
+
+def test_a_run_of_the_box_says_where_its_maps_and_its_weights_are(show: Open, runs: Path) -> None:
+    placed = boxed.put(GENERATED)
+    assert placed.path.parent.resolve() == runs.resolve()
+    app = show(run=placed.path.name, view_of_run="Probe picture")
+    assert "This run has no maps to show." in " ".join(one.value for one in app.info)
+    assert "The file of the probe picture is gone." not in words(app)
+    assert not app.select_slider
+    app = show(run=placed.path.name, view_of_run="LRN")
+    assert "This run has no maps to show." in " ".join(one.value for one in app.info)
+    app = show(run=placed.path.name, view_of_run="Validations")
+    (command,) = (code.value for code in app.code if "evaluate" in code.value)
+    *_, checkpoint, data = command.split()
+    assert checkpoint_path(Path(checkpoint)) == Path(checkpoint) / "weights.safetensors"
+    assert Path(checkpoint).resolve() == GENERATED.folder
+    assert data == "built-in"
 
 
 def test_a_folder_of_runs_that_cannot_be_written_is_said(show: Open, runs: Path) -> None:

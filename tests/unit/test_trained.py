@@ -16,6 +16,7 @@ from alexnet.data.generated import DESCRIPTIONS
 from alexnet.data.imagenet import readable
 from alexnet.data.sources import BUILT_IN, open_data
 from alexnet.foreign import open_checkpoint
+from alexnet.foreign.recognition import opened
 from alexnet.inference import evaluate_checkpoint
 from alexnet.options import parser
 from alexnet.presets import configured
@@ -47,6 +48,12 @@ def test_it_is_the_two_towers_with_every_weight_and_fits_into_the_box(bundle: Bu
     assert checkpoint.network.hidden == TrainConfig.from_json(bundle.run.config()["config"]).hidden
     assert checkpoint.weights["conv1.weight"].shape == (96, 3, 11, 11)
     assert checkpoint.missing == ()
+
+
+def test_a_bundle_s_folder_is_its_weights_and_they_are_listed_as_they_are(bundle: Bundle) -> None:
+    file = opened(bundle.folder)
+    assert file.path == bundle.weights
+    assert set(file.tensors.dtypes.values()) == {"float16"}
 
 
 def test_the_app_opens_on_the_one_that_saw_photographs() -> None:
