@@ -289,8 +289,9 @@ def tables(found: Ablation) -> tuple[Table, ...]:
 METHOD = (
     "Runs of one seed share initial weights, order and crops, so differences are taken seed by seed; the interval is "
     "Student's t over them. Errors are of each run's last validation, with the centre crop: the best of many would "
-    "flatter. The training error is that of the steps themselves, with dropout and random crops, so it is above the "
-    "network's error on the training set. With tanh initial biases are 0, and every other weight starts as with ReLU."
+    "flatter. The training error is that of the steps themselves, with dropout and random crops where the recipe has "
+    "them, while the network still learns, so it is above the network's error on the training set. With tanh initial "
+    "biases are 0, and every other weight starts as with ReLU."
 )
 
 

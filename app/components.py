@@ -80,6 +80,10 @@ _live_chart = st.components.v2.component(
     isolate_styles=False,
 )
 
+_history = st.components.v2.component(
+    "laboratory_history", html="<span></span>", js=_source("history.js"), isolate_styles=False
+)
+
 _export = st.components.v2.component(
     "laboratory_export",
     html=(
@@ -89,6 +93,12 @@ _export = st.components.v2.component(
     css=_source("export.css"),
     js=_source("export.js"),
 )
+
+
+def back_leaves_the_page() -> None:
+    """Makes the browser's Back leave a page at once, whatever was chosen on it; stands on every page, unseen."""
+    with st.container(key="page_history"):
+        _history(key="history")
 
 
 def clickable_drawing(

@@ -21,6 +21,7 @@ from app.lrn_settings import number, split
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from alexnet.spec import LRN
@@ -78,21 +79,37 @@ def one_map(bench: Bench) -> None:
     both = np.stack([maps["before"], maps["after"]])
     ends, signed = (float(both.min()), float(both.max())), bool(both.min() < 0)
     rest = result.rest_gain if np.isfinite(result.rest_gain) else float(np.nanmax(maps["ratio"], initial=1.0))
+    black = _black(maps["ratio"], rest)
     panels = [
-        Panel(name, name, values, (0.0, rest) if name == "ratio" else ends, _colours(name, signed=signed))
+        Panel(name, name, values, (black, rest) if name == "ratio" else ends, _colours(name, signed=signed))
         for name, values in maps.items()
     ]
     title = f"channel {channel} before and after LRN"
     with st.container(key="lrn_maps"):
         components.clickable_cells(
-            maps_svg(panels, title=title), pixel, maps, key="lrn_cells", on_pick=_picked_pixel, least=760
+            maps_svg(panels, title=title), pixel, maps, key="lrn_cells", on_pick=_picked_pixel, least=480
         )
     components.save_figure("lrn_maps", title, bench.name("maps"))
     st.caption(
-        "Before and after have the same colours; ratio is after / before, white where nothing is inhibited. Click a "
-        "pixel, or move it with the arrow keys, to see every channel there, below."
+        "Before and after have the same colours; ratio is after / before, white where nothing is inhibited"
+        + (
+            f" and black at {_n(black)}, not at 0: with these settings neighbours take away so little that nothing "
+            "would be seen of it otherwise; **turn α up** to see more"
+            if black
+            else ""
+        )
+        + ". Click a pixel, or move it with the arrow keys, to see every channel there, below."
     )
     _profile(bench, channel, pixel)
+
+
+_HARDLY = 0.8  # of what is left at rest; a ratio that nowhere falls below it would be drawn all white
+
+
+def _black(ratio: NDArray[np.floating], rest: float) -> float:
+    """Where the ratio's grey begins: at 0, or at the least ratio where all of them are near `rest`."""
+    least = float(np.nanmin(ratio, initial=rest))
+    return least if _HARDLY * rest < least < rest else 0.0
 
 
 def _colours(name: str, *, signed: bool) -> sheets.Colours:

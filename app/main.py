@@ -15,7 +15,7 @@ importlib.import_module("pandas")
 
 import streamlit as st  # noqa: E402
 
-from app import looking, state  # noqa: E402
+from app import components, looking, state  # noqa: E402
 
 st.set_page_config(page_title="AlexNet laboratory", page_icon=str(Path(__file__).parent / "icon.png"), layout="wide")
 
@@ -49,6 +49,7 @@ TRAINING = {"start", "runs", "compare_runs", "parts"}
 
 st.logo(str(Path(__file__).parent / "logo.svg"), size="large")
 st.html(Path(__file__).parent / "frontend" / "page.css")
+components.back_leaves_the_page()
 state.read_url()
 with st.sidebar:
     if page.url_path in LOOKING:

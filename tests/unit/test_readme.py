@@ -13,7 +13,7 @@ from PIL import Image
 from alexnet.bundled import GENERATED, IMAGENETTE, Bundle
 from alexnet.presets import PRESETS
 from alexnet.zoo import ALEXNET_2012
-from analysis import ablation_tables, card, formats, tables
+from analysis import ablation_tables, card, formats, shipped, tables
 from analysis.costs import cost_table
 from app import parts_found
 from tests import pictures
@@ -44,6 +44,8 @@ def test_the_table_of_an_ablation_is_that_of_its_results(one: parts_found.Listed
     shown, _, _ = after.partition("<!-- end of table -->")
     effects = ablation_tables.effects_table(one.found)
     assert shown == formats.write(effects, "markdown")
+    if one.name == "figure-1":
+        assert formats.write(ablation_tables.speed_table(one.found), "markdown") in README
     printed = " ".join(re.sub(r"\\\n", " ", README).split())
     assert one.found.command.replace("ablate DATA", "ablate PACK") in printed
 
@@ -105,8 +107,14 @@ def test_the_strip_is_that_of_the_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("crops", ["centre", "ten"])
 def test_what_is_said_of_the_network_in_the_box_is_in_its_card(crops: str) -> None:
-    share = card.accuracy(IMAGENETTE.results(), "float16", crops)["top1"]
-    assert f"{100 * share:.2f} %" in _section("The networks in the box")
+    results, said = IMAGENETTE.results(), _section("The networks in the box")
+    assert f"{100 * card.accuracy(results, 'float16', crops)['top1']:.2f} %" in said
+    (jittered,) = shipped.jittered(results["recipe"])
+    top1 = card.accuracy(results, "float16", "ten", jittered)["top1"]
+    assert f"{100 * top1:.2f} % with ten crops of pictures at {jittered[0]} pixels" in said
+    assert top1 >= 0.86
+    counts = (results["network"]["parameters"], results["network"]["base"]["parameters"])
+    assert "{:.1f} million of its {:.0f} million parameters".format(*(count / 1e6 for count in counts)) in said
 
 
 def test_what_is_said_of_the_second_one_is_in_its_card() -> None:

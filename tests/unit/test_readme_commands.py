@@ -171,6 +171,11 @@ WAYS: dict[str, Way | Elsewhere] = {
     ),
     ".venv/bin/python -m alexnet ablate PACK --preset quick --network alexnet-2012@99 --epochs 12 --learning-rate 0.01 "
     "--initialisation source --no-unit-variance --threads 1 --seeds 3 --only baseline,no-lrn,no-overlap": ABLATED,
+    ".venv/bin/python -m alexnet ablate PACK --preset quick --network alexnet-2012@99 --dropout 0.0 --epochs 10 "
+    "--learning-rate 0.01 --weight-decay 0.0 --schedule constant --warmup-epochs 0.0 --label-smoothing 0.0 "
+    "--no-random-crop --no-mirror --colour-noise 0.0 --threads 1 --seeds 3 --only baseline,tanh --rate tanh=0.005": (
+        ABLATED
+    ),
     "python -m alexnet train DATA [--preset NAME] [--run-dir DIR] [--queue] …": Way(
         lines=(f"PACK --preset minutes --queue {NEW_RUN}",), makes=(LAST,)
     ),
