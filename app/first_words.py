@@ -73,10 +73,10 @@ def made_smaller(results: Mapping[str, Any]) -> str:
     """How much of the paper's network is in the box, from the results of its bundle."""
     network, training = results["network"], results["training"]
     base, share = network["base"], network["parameters"] / network["base"]["parameters"]
-    took = f", in {spelled_time(training['seconds'])} of training" if training["seconds"] else ""
+    took = f"It was trained for {spelled_time(training['seconds'])}. " if training["seconds"] else ""
     same = all(name.startswith("fc") for name in network["changed"])
     return (
-        f"To fit into the box{took}, it sees {times(network['input'][1:])} pixels where the paper's saw "
+        f"{took}To fit into the box it sees {times(network['input'][1:])} pixels where the paper's saw "
         f"{times(base['input'][1:])}, and its hidden fully connected layers have {network['hidden']:,} values instead "
         f"of {base['hidden']:,}: {percent(share)} of the weights."
         + same
