@@ -81,7 +81,14 @@ def one_map(bench: Bench) -> None:
     rest = result.rest_gain if np.isfinite(result.rest_gain) else float(np.nanmax(maps["ratio"], initial=1.0))
     black = _black(maps["ratio"], rest)
     panels = [
-        Panel(name, name, values, (black, rest) if name == "ratio" else ends, _colours(name, signed=signed))
+        Panel(
+            name,
+            name,
+            values,
+            (black, rest) if name == "ratio" else ends,
+            _colours(name, signed=signed),
+            exact=name == "ratio",
+        )
         for name, values in maps.items()
     ]
     title = f"channel {channel} before and after LRN"

@@ -102,13 +102,17 @@ def map_svg(
 
 
 class Panel(NamedTuple):
-    """A map among several: `name` is its area's, `ends` the values at both ends of its colours."""
+    """A map among several: `name` is its area's, `ends` the values at both ends of its colours.
+
+    Colours begin at 0 where all values lie above it; `exact` ones do not, and begin and end where `ends` says.
+    """
 
     name: str
     heading: str
     values: Values
     ends: tuple[float, float]
     colours: Colours = "viridis"
+    exact: bool = False
 
 
 def maps_svg(panels: Sequence[Panel], *, title: str) -> str:
@@ -164,7 +168,7 @@ def _fitted(shape: tuple[int, ...]) -> tuple[float, float]:
 def _ends(panel: Panel) -> tuple[Values, Values]:
     """The values at both ends of a panel's colours."""
     least, greatest = map(np.array, panel.ends)
-    return scale_ends(least, greatest, panel.colours)
+    return (least, greatest) if panel.exact else scale_ends(least, greatest, panel.colours)
 
 
 def _coloured(panel: Panel) -> Bytes:

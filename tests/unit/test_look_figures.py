@@ -17,8 +17,9 @@ from analysis.sheets import COLOURS, colour_table
 from app.figures.classes import class_bars
 from app.figures.histograms import map_histogram
 from app.figures.kernels import fourier_scatter, kernel_figure
-from app.figures.maps import Frame, Panel, as_map, map_svg, maps_svg, pictures_svg
+from app.figures.maps import Frame, Panel, _coloured, as_map, map_svg, maps_svg, pictures_svg
 from app.figures.window import window_svg
+from app.lrn_sections import _black
 from app.theme import DARK, LIGHT
 
 if TYPE_CHECKING:
@@ -482,3 +483,22 @@ def test_maps_side_by_side_are_coloured_between_their_ends_and_what_is_no_number
         ("b", "2", "2"),
     ]
     assert "after &lt;b&gt;" in svg
+
+
+def test_exact_ends_show_what_hardly_varies() -> None:
+    values = np.array([[0.590, 0.592], [0.594, 0.595]], np.float32)
+
+    def greys(*, exact: bool) -> list[int]:
+        panel = Panel("ratio", "ratio", values, (0.590, 0.595), "grey", exact=exact)
+        return _coloured(panel)[..., 0].ravel().tolist()
+
+    assert greys(exact=True) == [0, 102, 204, 255]  # of 255: 0/5, 2/5, 4/5 and 5/5
+    assert min(greys(exact=False)) > 250  # of 0 to 0.595
+
+
+@pytest.mark.parametrize(
+    ("ratios", "black"),
+    [((0.5918, 0.595), 0.5918), ((0.13, 0.595), 0.0), ((0.595, 0.595), 0.0), ((np.nan, 0.59), 0.59)],
+)
+def test_a_ratio_is_stretched_where_hardly_anything_is_inhibited(ratios: tuple[float, float], black: float) -> None:
+    assert _black(np.array(ratios), 0.595) == pytest.approx(black)
