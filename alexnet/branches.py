@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alexnet import checkpoints
+from alexnet.bundled import bundle_of
 from alexnet.checks import TrainingError
 from alexnet.config import ANEW, KEPT_BY_BRANCHES, ConfigError, TrainConfig, option
 from alexnet.course import RATE
@@ -92,12 +93,13 @@ class Branch:
 def opened(path: Path, changes: dict[str, Any], taken: Path | None = None) -> Branch:
     """The checkpoint at `path`, or a run's last one, as the root of a branch with these values.
 
+    A bundle has weights alone, so that a branch of it begins at step 0.
     `taken` is that checkpoint as it was when the branch was asked for: `path` may have been replaced since, or be gone.
 
     Raises:
         UserError: it cannot be read, came with no recipe, is no whole network, or a value cannot be changed.
     """
-    path = RunDirectory(path).last if path.is_dir() else path
+    path = _of_folder(RunDirectory(path)) if path.is_dir() else path
     checkpoint = checkpoints.load(taken or path)
     try:
         config = TrainConfig.from_json(checkpoint.config)
@@ -115,6 +117,11 @@ def opened(path: Path, changes: dict[str, Any], taken: Path | None = None) -> Br
     if missing := checkpoint.missing:
         raise TrainingError(f"{path} holds no weights for {', '.join(missing)}: a branch needs a whole network")
     return Branch(checkpoint, path, config, changed)
+
+
+def _of_folder(run: RunDirectory) -> Path:
+    bundle = bundle_of(run)
+    return run.last if bundle is None else bundle.weights
 
 
 def unsaved(run: RunDirectory, began: dict[str, Any]) -> Branch | None:

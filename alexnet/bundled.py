@@ -6,6 +6,7 @@ without photographs, with the weights in half precision, a model card and its nu
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -14,14 +15,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from alexnet.errors import UserError
-from alexnet.runs import RunDirectory, explained
+from alexnet.runs import RunDirectory, RunError, explained
 
 FORMAT = 1
 WEIGHTS = "weights.safetensors"
 RESULTS = "results.json"
 CARD = "MODEL_CARD.md"
-PLACED = "-in-the-box"
-"""How the names of trainings end that came in the box and lie among the runs."""
 
 Which = Literal["best", "last"]
 WHICH: tuple[Which, ...] = get_args(Which)
@@ -78,7 +77,7 @@ class Bundle:
         Raises:
             BundleError: there is no right to, no room, or something else of its name.
         """
-        place = RunDirectory(root / f"{self.folder.name}{PLACED}")
+        place = RunDirectory(root / f"{self.folder.name}-in-the-box")
         if place.config_path.is_file():
             return place
         aside = None
@@ -105,3 +104,25 @@ IMAGENETTE = Bundle(_SHIPPED / "imagenette")
 """The network that the app opens on, trained on photographs."""
 GENERATED = Bundle(_SHIPPED / "generated")
 """A small one, trained on the built-in generated pictures: one command repeats it in minutes."""
+
+
+def bundle_of(run: RunDirectory) -> Bundle | None:
+    """The bundle that this folder is, or the one in the box that it is a copy of; None for any other run.
+
+    A copy began when its bundle did, whatever it is called now, and neither has checkpoints as a training leaves them.
+    Where its config.json cannot be read, a copy is not known as one.
+    """
+    if run.checkpoints():
+        return None
+    if (own := Bundle(run.path)).weights.is_file():
+        return own
+    if (began := _began(run)) is None:
+        return None
+    return next((one for one in (IMAGENETTE, GENERATED) if _began(RunDirectory(one.folder)) == began), None)
+
+
+def _began(run: RunDirectory) -> float | None:
+    with contextlib.suppress(RunError):
+        began = run.config().get("created")
+        return began if isinstance(began, float) else None
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alexnet.about import write_about
-from alexnet.bundled import GENERATED, IMAGENETTE, PLACED
+from alexnet.bundled import GENERATED, IMAGENETTE
 from alexnet.runs import RUNS
 
 if TYPE_CHECKING:
@@ -13,30 +13,37 @@ if TYPE_CHECKING:
     from alexnet.runs import RunDirectory
 
 TRAINED_ON = {IMAGENETTE: "Photographs", GENERATED: "Generated pictures"}
-NAMES = {bundle: f"{what} (in the box)" for bundle, what in TRAINED_ON.items()}
+"""Every training in the box, by what it saw; the sidebar of the pages that look inside offers them by these words."""
 
 
 def put(bundle: Bundle) -> RunDirectory:
-    """A training of the box as a run of this machine, with a name.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    run = bundle.placed(RUNS)
-    if not (run.path / "about.json").exists():
-        note = (
-            f"Comes with the laboratory. Its network is the built-in one for “{TRAINED_ON[bundle]}” on the pages "
-            "Kernels, Activations and LRN laboratory."
-        )
-        write_about(run.path, name=NAMES[bundle], note=note)
-    return run
-
-
-def of(run: RunDirectory) -> Bundle | None:
-    """The bundle that a run among the runs was put there from."""
-    return next((bundle for bundle in NAMES if run.path.name == f"{bundle.folder.name}{PLACED}"), None)
+    """The run of this training; `put_all` puts it among the runs of this machine where it is not, as all of the box."""
+    return put_all()[bundle]
 
 
 def put_all() -> dict[Bundle, RunDirectory]:
-    """All trainings of the box.  Raises UserError as `put` does."""
-    return {bundle: put(bundle) for bundle in NAMES}
+    """The trainings of the box as runs of this machine, each with a name.
+
+    Raises:
+        UserError: one cannot be written.
+    """
+    return {bundle: _put(bundle) for bundle in TRAINED_ON}
+
+
+def _put(bundle: Bundle) -> RunDirectory:
+    run = bundle.placed(RUNS)
+    if not (run.path / "about.json").exists():
+        note = (
+            f"Comes with the laboratory. Its network is the built-in one that was trained on "
+            f"{TRAINED_ON[bundle].lower()}: the view Kernels shows its first kernels as they formed, and the pages "
+            f"under Look inside show all of it, with {weights_of(bundle)}."
+        )
+        write_about(run.path, name=f"{TRAINED_ON[bundle]} (in the box)", note=note)
+    return run
+
+
+def weights_of(bundle: Bundle) -> str:
+    """What to choose in the sidebar of the pages that look inside, to see this bundle's network."""
+    if bundle in TRAINED_ON:
+        return f"the weights From “Built-in”, Trained on “{TRAINED_ON[bundle]}”"
+    return f"the weights From “File”, {bundle.weights}"

@@ -23,7 +23,6 @@ from alexnet.spec import times
 from alexnet.zoo import NETWORKS
 from analysis.kernels import EXPLANATIONS
 from app import choices, queries, state, uploads
-from app.boxed import TRAINED_ON
 from app.state import literal
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from alexnet.data.images import Pixels
 
 WEIGHTS = ("Built-in", "Random", "Run", "File", "Upload")
-BUNDLES = {TRAINED_ON[IMAGENETTE]: ("built-in", IMAGENETTE), TRAINED_ON[GENERATED]: ("built-in:generated", GENERATED)}
+BUNDLES = {"Photographs": ("built-in", IMAGENETTE), "Generated pictures": ("built-in:generated", GENERATED)}
 """What the networks in the box were trained on, with what stands for each in an address."""
 PICTURES = ("Samples", "Generated", "Upload", "Camera")
 SAMPLES = ("cat", "coffee", "rocket", "astronaut", "parachute", "golf-ball")

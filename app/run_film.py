@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
 
+from alexnet.bundled import bundle_of
 from alexnet.data.imagenet import readable
 from alexnet.spec import LRN, Network
 from analysis import film, film_numbers
 from analysis.film_library import Library, Summaries
 from analysis.kernels import tower_names
 from analysis.sheets import Sheet, map_tiles, tower_blocks, tower_groups
-from app import choices, components, exports
+from app import boxed, choices, components, exports
 from app.figures import film as figures
 from app.figures.sheets import png
 from app.state import literal
@@ -22,6 +23,7 @@ from app.state import literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from alexnet.bundled import Bundle
     from app.running import Run
 
 MOST = 400
@@ -293,7 +295,8 @@ def lrn(run: Run) -> None:
     table = film_numbers.suppression_table(summaries)
     exports.show_table(table, "film_suppressed", f"{run.id}-suppressed", most=10, digits=4)
     st.header("The probe picture before and after", divider="gray")
-    if _left_out(run, chosen):
+    if (bundle := _without_maps(run, chosen)) is not None:
+        _say_left_out(bundle)
         return
     step = _moment(chosen)
     moment = film.read(run.directory.probe_path(step))
@@ -312,22 +315,27 @@ def lrn(run: Run) -> None:
     components.save_figure("maps_lrn", f"{norm} before and after", f"{run.id}-{norm}-{step}")
 
 
-def _without_maps(run: Run, chosen: Sequence[int]) -> bool:
-    """Whether neither photograph nor maps are there, as in what is shipped of a run."""
-    return not run.directory.probe_picture_path.is_file() and not film.read(run.directory.probe_path(chosen[-1])).maps
+_NO_PICTURE = (
+    "The probe picture is left out on purpose: a training is bundled without its pictures, since photographs may not "
+    "be passed on. What the network answered to it stays."
+)
 
 
-def _left_out(run: Run, chosen: Sequence[int]) -> bool:
-    """Says where maps can be seen instead if this run's folder has none."""
-    if not _without_maps(run, chosen):
-        return False
+def _without_maps(run: Run, chosen: Sequence[int]) -> Bundle | None:
+    """The bundle that this run comes from, where its moments hold no maps."""
+    bundle = bundle_of(run.directory)
+    return bundle if bundle is not None and not film.read(run.directory.probe_path(chosen[-1])).maps else None
+
+
+def _say_left_out(bundle: Bundle) -> None:
     st.info(
-        "This run has no maps to show. What is shipped of a run, like those that came with the laboratory, goes "
-        "without its photograph and that photograph's maps, since the photograph may not be passed on; its kernels, "
-        "curves and numbers are all here."
+        literal(
+            "Its maps are left out on purpose: a training is bundled without its probe picture and what shows it, "
+            "since photographs may not be passed on. The page Activations shows the maps of any picture in this "
+            f"network: choose {boxed.weights_of(bundle)}, in its sidebar."
+        )
     )
-    st.page_link("screens/activations.py", label="Maps of a picture of your own", icon=":material/grid_view:")
-    return True
+    st.page_link("screens/activations.py", label="Activations", icon=":material/layers:")
 
 
 def _moment(chosen: Sequence[int]) -> int:
@@ -367,8 +375,9 @@ def probe(run: Run) -> None:
                 run.directory.probe_picture_path.read_bytes(), width=200,
                 caption="The probe picture" + (f": {truth}" if truth else ""),
             )  # fmt: skip
-        elif not _without_maps(run, chosen):
-            st.caption("The file of the probe picture is gone.")
+        else:
+            bundled = bundle_of(run.directory) is not None
+            st.caption(_NO_PICTURE if bundled else "The file of the probe picture is gone.")
     with top.container(key="wide_probe"):
         followed = film_numbers.contenders(summaries, _LIKELIEST)
         if not followed or len(names) != (network.classes or 0):
@@ -391,7 +400,8 @@ def probe(run: Run) -> None:
         table = film_numbers.probability_table(summaries, followed, names)
         exports.show_table(table, "film_answers", f"{run.id}-answers", most=8, digits=4)
     st.header("Its maps", divider="gray")
-    if _left_out(run, chosen):
+    if (bundle := _without_maps(run, chosen)) is not None:
+        _say_left_out(bundle)
         return
     step = _moment(chosen)
     moment = film.read(run.directory.probe_path(step))

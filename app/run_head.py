@@ -39,9 +39,10 @@ def head(run: Run, pace: float | None) -> None:
         return
     if (now.condition, now.begun, running.pace(now)) != (run.condition, run.begun, pace):
         st.rerun()
-    colour, icon = running.BADGES[now.condition]
+    stopping = running.stopping(now)
+    colour, icon = running.BADGES["stopped" if stopping else now.condition]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.badge(now.condition, icon=icon, color=colour)  # type: ignore[arg-type]
+        st.badge("stopping …" if stopping else now.condition, icon=icon, color=colour)  # type: ignore[arg-type]
         if text := running.progress_text(now):
             st.markdown(text)
     step, steps = now.number("step"), now.number("steps")

@@ -79,12 +79,10 @@ def _rows(archived: bool, *, alive: bool) -> None:
             "Best top-1": st.column_config.NumberColumn(format="percent"),
             "Images/s": st.column_config.NumberColumn(format="%.0f"),
         },
-        alt="All runs, the latest first, those in the box last",
+        alt="All runs, the one that began last first",
         placeholder="",
     )
-    st.caption(
-        "Click the box at the left of a run to open it. The latest stands first, and those that came in the box last."
-    )
+    st.caption("Click the box at the left of a run to open it. The one that began last stands first.")
     exports.save_table(_as_table(runs), "runs", "save_runs")
 
 
@@ -107,8 +105,8 @@ def _data(run: Run) -> str:
 
 def _began(run: Run) -> str | None:
     """When, by this machine's clock; written so that sorting by it is sorting by time."""
-    created = run.record.get("created")
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(created)) if isinstance(created, int | float) else None
+    began = running.created(run.record)
+    return None if began is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(began))
 
 
 def _as_table(runs: Sequence[Run]) -> Table:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from alexnet import launch
+from alexnet.bundled import bundle_of
 from alexnet.config import TrainConfig, option
 from alexnet.data.imagenet import readable
-from alexnet.data.sources import BUILT_IN
+from alexnet.data.sources import is_there
 from alexnet.plan import sources
 from alexnet.runs import RunError
 from alexnet.words import rough_time
@@ -26,7 +26,7 @@ from analysis.costs import cost_table
 from analysis.formats import Column, Table, percent
 from analysis.history import which_lines
 from analysis.learning_tables import classes_table, layers_table, validations_table
-from app import boxed, choices, components, exports, running
+from app import choices, components, exports, running
 from app.figures import training
 from app.figures.chart import View
 from app.state import literal
@@ -46,6 +46,7 @@ SMOOTHING = ("Off", "Light", "Medium", "Strong")
 _HALF_LIVES = (0.0, 1 / 400, 1 / 100, 1 / 25)  # of the steps so far
 _LOG_BYTES = 200_000
 _RECIPE_WIDTHS = {"option": 160, "value": 150, "source": 150, "about": 600}
+_DATA = "DATA"
 _ERRORS = "errors.txt: what the process said when something went wrong"
 
 
@@ -244,20 +245,23 @@ def validations(run: Run) -> None:
     )
     exports.show_table(validations_table(found), "validations", f"{run.id}-validations", most=12)
     exports.show_table(classes_table(found, names), "by_class", f"{run.id}-classes", most=20)
-    st.caption("Which classes are taken for which, and the mistakes that the network is surest of:")
-    st.code(f"python -m alexnet evaluate {_checkpoint(run)} {_pictures(run)}", language="bash", wrap_lines=True)
+    checkpoint, data = judged(run)
+    named = f"; DATA is where its pictures lie here, {run.config.data}" if data == _DATA and run.config else ""
+    st.caption(literal(f"Which classes are taken for which, and the mistakes that the network is surest of{named}:"))
+    st.code(
+        f"python -m alexnet evaluate {_quoted(checkpoint)} {_quoted(data)}", language="bash", wrap_lines=True
+    )  # fmt: skip
 
 
-def _checkpoint(run: Run) -> Path:
-    """What `evaluate` takes for this run: what came in the box has its weights there, and none among the runs."""
-    boxes = boxed.of(run.directory)
-    return run.directory.path if boxes is None else Path(os.path.relpath(boxes.folder))
+def judged(run: Run) -> tuple[str, str]:
+    """What `evaluate` is to be given for this run: its checkpoint, and its data where that can be found from here.
 
-
-def _pictures(run: Run) -> str:
-    """Where the run's pictures lie, or DATA where that is not known here."""
-    data = run.config.data if run.config else ""
-    return data if data == BUILT_IN or (data and Path(data).exists()) else "DATA"
+    A bundle names its data without where it lay.
+    """
+    bundle, data = bundle_of(run.directory), run.config.data if run.config else _DATA
+    path = run.directory.path if bundle is None else bundle.weights
+    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return str(path), _DATA if Path(data).name == data and not is_there(data) else data
 
 
 MEASURES: dict[str, training.Measure] = {"Gradients": "gradients", "Weights": "weights", "Relative update": "updates"}

@@ -18,13 +18,13 @@ import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from alexnet import launch
 from alexnet.about import About, about
-from alexnet.bundled import PLACED
 from alexnet.config import ConfigError, TrainConfig
 from alexnet.course import all_steps
 from alexnet.errors import UserError
@@ -36,7 +36,6 @@ from analysis.history import History
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from alexnet.runs import Condition
     from alexnet.spec import Network
@@ -53,6 +52,8 @@ Drawing takes the server 0.1 s of a core and a browser beside it 0.5 s, and two 
 that twice: every 2 s it would cost a training on two cores a quarter of its speed.
 """
 _LIVELY_SECONDS = 60.0
+_LAST_MOMENT = 253_402_300_800.0
+"""The year 10000, in seconds since 1970: clocks cannot say what is beyond it."""
 _FULL_BYTES = 16 << 20
 """A disk with less room than this is full for a training."""
 
@@ -129,8 +130,35 @@ class Run:
 
 
 def names() -> list[str]:
-    """Folders of the runs here, the latest first; those that came in the box, whose names have no time, last."""
-    return sorted((run.path.name for run in launch.siblings(RUNS)), key=lambda name: name.endswith(PLACED))
+    """Folders of the runs here, the one that began last first; those of which that is not known come behind."""
+    return [run.path.name for run in sorted(launch.siblings(RUNS), key=_beginning, reverse=True)]
+
+
+def created(record: dict[str, Any]) -> float | None:
+    """When the run with this config.json began, in seconds since 1970."""
+    began = record.get("created")
+    if not isinstance(began, int | float) or isinstance(began, bool) or not 0 <= began < _LAST_MOMENT:
+        return None
+    return float(began)
+
+
+def _beginning(run: RunDirectory) -> tuple[float, str]:
+    """What runs are ordered by: when each began or, before that, was asked for; its folder's name where that ties."""
+    path, began = run.config_path, None
+    try:
+        began = _created(str(path.resolve()), path.stat().st_mtime_ns)
+    except OSError:
+        if (asked := launch.request(run)) is not None:
+            began = created({"created": asked.asked})
+    return began or 0.0, run.path.name
+
+
+@lru_cache(maxsize=4096)
+def _created(config: str, _version: int) -> float | None:
+    try:
+        return created(RunDirectory(Path(config).parent).config())
+    except RunError:
+        return None
 
 
 def look(name: str) -> Run:
@@ -206,7 +234,7 @@ def labels(folders: Sequence[str]) -> dict[str, str]:
 
 
 def everything(*, archived: bool) -> list[Run]:
-    """Every run here, the latest first; those put away only where asked for."""
+    """Every run here, the one that began last first; those put away only where asked for."""
     launch.reap()
     found = []
     for name in names():
@@ -347,10 +375,24 @@ def page_words(message: str) -> str:
     return message
 
 
+_STOPPING: dict[Condition, str] = {
+    "waiting": "It is asked to leave the queue, and does so within seconds.",
+    "starting": "It is asked to stop, and does so as soon as it has read its data and built its network.",
+    "running": "It is asked to stop, and does so after the step at hand; everything is kept.",
+}
+
+
+def stopping(run: Run) -> bool:
+    """Whether it was asked to stop and its process, which answers, has not done so yet."""
+    return run.condition in _STOPPING and run.directory.stop_requested()
+
+
 def sentence(run: Run) -> str:
     """What the run does now, and what can be done, for its reader; Markdown-free."""
     message = page_words(str(run.status.get("message") or ""))
     step = run.number("step")
+    if stopping(run):
+        return _STOPPING[run.condition]
     match run.condition:
         case "waiting":
             ahead = [called(other.path.name) for other in launch.ahead(run.directory, _turn(run))]

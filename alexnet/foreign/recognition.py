@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet import checkpoints
-from alexnet.bundled import WEIGHTS
+from alexnet.bundled import bundle_of
 from alexnet.checkpoints import Checkpoint, CheckpointError
 from alexnet.foreign import containers, mapping
 from alexnet.runs import RunDirectory
@@ -42,17 +42,20 @@ class Opened:
 
 
 def checkpoint_path(path: Path) -> Path:
-    """The file meant: of a bundle its weights, of a run directory its best checkpoint, or the last with none validated.
+    """The file meant: of a run directory its best checkpoint, or the last where none was validated.
+
+    A bundle, and a copy of one in the box among the runs, has neither: there it is the bundle's weights.
 
     Raises:
         RunError: the folder's config.json is no run's.
     """
     if not path.is_dir() or not (path / "config.json").is_file():
         return path
-    if (weights := path / WEIGHTS).is_file():
-        return weights
     run = RunDirectory.open(path)
-    return run.best if run.best.exists() else run.last
+    if run.best.exists() or run.last.exists():
+        return run.best if run.best.exists() else run.last
+    bundle = bundle_of(run)
+    return run.last if bundle is None else bundle.weights
 
 
 def opened(path: Path | str, *, network: str | None = None) -> Opened:
@@ -67,8 +70,8 @@ def opened(path: Path | str, *, network: str | None = None) -> Opened:
     if tensors.own is not None:
         own = _own(tensors, path)
         held = tensors.own[0] if isinstance(tensors.own, tuple) else tensors.own["weights"]
-        formats = {name: str(held[name].dtype).removeprefix("torch.") for name in own.weights}
-        tensors = replace(tensors, tensors=dict(own.weights), dtypes=formats)
+        dtypes = {name: str(held[name].dtype).removeprefix("torch.") for name in own.weights}
+        tensors = replace(tensors, tensors=dict(own.weights), dtypes=dtypes)
         shapes = {name: tuple(tensor.shape) for name, tensor in own.weights.items()}
         units = mapping.units_of(shapes, ordered=True)
         fits = [mapping.fit(units, asked or own.network, any_side=asked is not None)]

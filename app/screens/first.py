@@ -193,9 +193,9 @@ def _film(box: Box) -> None:
 
 
 def _unpack() -> None:
-    """The trainings in the box as runs, so that the page of runs can show this one."""
+    """The training in the box as a run, so that the page of runs can show it."""
     try:
-        choices.go_to("run", boxed.put_all()[IMAGENETTE].path.name)
+        choices.go_to("run", boxed.put(IMAGENETTE).path.name)
     except UserError as error:
         st.session_state.box_trouble = str(error)
     else:

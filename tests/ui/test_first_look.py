@@ -153,7 +153,8 @@ def test_the_training_in_the_box_is_looked_at_like_any_run(
     press(app, "Look closer: its film")
     assert app.title[0].value == "Photographs (in the box)"
     assert app.segmented_control(key="pick_view_of_run").value == "Kernels"
-    assert (tmp_path / "runs" / "imagenette-in-the-box" / "config.json").is_file()
+    for name in ("imagenette-in-the-box", "generated-in-the-box"):
+        assert (tmp_path / "runs" / name / "config.json").is_file()
 
 
 def test_where_runs_cannot_be_written_the_first_page_says_so(

@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from alexnet.about import write_about
-from app import queries
+from app import boxed, queries
 from tests.made_run import SUPPRESSED, made_run, write_records
 
 if TYPE_CHECKING:
@@ -116,3 +116,22 @@ def test_a_branch_and_its_parent_are_compared_by_what_is_their_own(show: Open, t
     app = show("compare_runs", runs="ccc")
     assert "bbb goes on from the checkpoint “best” (step 20) of The parent, with epochs 4 → 5." in words(app)
     assert "aaa" not in words(app)
+
+
+@pytest.mark.parametrize("view_of_run", ["Probe picture", "LRN"])
+def test_what_a_bundle_leaves_out_is_not_called_lost(show: Open, tmp_path: Path, view_of_run: str) -> None:
+    made_run(tmp_path / "runs" / "lost")
+    boxed.put_all()
+    app = show(run="generated-in-the-box", view_of_run=view_of_run)
+    said = words(app)
+    assert "Its maps are left out on purpose" in said
+    assert "From “Built-in”, Trained on “Generated pictures”, in its sidebar" in said
+    assert "holds no maps" not in said
+    assert "is gone" not in said
+    assert ("The probe picture is left out on purpose" in said) == (view_of_run == "Probe picture")
+    assert [link.label for link in app.get("page_link")][-1:] == ["Activations"]
+    assert "film_moment" not in [slider.key for slider in app.select_slider]
+    app = show(run="lost", view_of_run=view_of_run)
+    assert "on purpose" not in words(app)
+    assert ("The file of the probe picture is gone." in words(app)) == (view_of_run == "Probe picture")
+    assert "film_moment" in [slider.key for slider in app.select_slider]

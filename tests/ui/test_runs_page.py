@@ -20,9 +20,8 @@ from alexnet import launch, portable
 from alexnet.about import about, write_about
 from alexnet.bundled import GENERATED, IMAGENETTE
 from alexnet.config import TrainConfig
-from alexnet.foreign.recognition import checkpoint_path
 from alexnet.runs import RunDirectory
-from app import boxed, queries, running, steering
+from app import queries, running, steering
 from tests.training import folder_of_pictures, options, train
 
 if TYPE_CHECKING:
@@ -324,6 +323,8 @@ def test_stop_is_asked_for_once(show: Open, finished: RunDirectory) -> None:
         assert finished.stop_requested()
         assert app.button(key="stop_run").label == "Stopping …"
         assert app.button(key="stop_run").disabled
+        assert "stopping …" in words(app)
+        assert "It is asked to stop, and does so after the step at hand" in words(app)
         assert "kill_run" not in buttons(app)
         os.utime(finished.stop_path, (1e9, 1e9))
         app.run()
@@ -400,7 +401,9 @@ def asked_for(path: Path, *, waits: bool = False, origin: str | None = None, **v
     """A run that a page asked for and that has not begun."""
     path.mkdir(parents=True)
     asked = values if origin else TrainConfig(data="built-in", epochs=7).as_json() | values
-    (path / "request.json").write_text(json.dumps({"values": asked, "origin": origin, "waits": waits, "asked": 1.0}))
+    (path / "request.json").write_text(
+        json.dumps({"values": asked, "origin": origin, "waits": waits, "asked": time.time()})
+    )
     return RunDirectory(path)
 
 
@@ -725,23 +728,6 @@ def test_where_there_are_no_runs_those_of_the_box_can_be_looked_at(show: Open, r
         ]
         assert (copy / "metrics.jsonl").read_bytes() == (bundle.folder / "metrics.jsonl").read_bytes()
     assert not list(runs.glob(".*"))
-
-
-def test_a_run_of_the_box_says_where_its_maps_and_its_weights_are(show: Open, runs: Path) -> None:
-    placed = boxed.put(GENERATED)
-    assert placed.path.parent.resolve() == runs.resolve()
-    app = show(run=placed.path.name, view_of_run="Probe picture")
-    assert "This run has no maps to show." in " ".join(one.value for one in app.info)
-    assert "The file of the probe picture is gone." not in words(app)
-    assert not app.select_slider
-    app = show(run=placed.path.name, view_of_run="LRN")
-    assert "This run has no maps to show." in " ".join(one.value for one in app.info)
-    app = show(run=placed.path.name, view_of_run="Validations")
-    (command,) = (code.value for code in app.code if "evaluate" in code.value)
-    *_, checkpoint, data = command.split()
-    assert checkpoint_path(Path(checkpoint)) == Path(checkpoint) / "weights.safetensors"
-    assert Path(checkpoint).resolve() == GENERATED.folder
-    assert data == "built-in"
 
 
 def test_a_folder_of_runs_that_cannot_be_written_is_said(show: Open, runs: Path) -> None:

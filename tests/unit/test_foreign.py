@@ -656,6 +656,7 @@ def test_inspect_and_convert_from_the_command_line(
     assert (status, errors) == (0, "")
     assert "alexnet-owt from torchvision's names" in text
     opened = open_checkpoint(out)
+    assert {held.dtype for held in inspect(out).tensors} == {"float16"}  # though `opened` has them as float32
     agrees(opened, copy.deepcopy(alexnet).half().float())
     assert opened.preprocessing.divisor.flatten().tolist() == [255, 255, 255]
     before = out.read_bytes()

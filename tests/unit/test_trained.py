@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 
+from alexnet import branches
 from alexnet.bundle import LIMIT_BYTES, METRICS_BYTES
-from alexnet.bundled import FEWEST_MOMENTS, GENERATED, IMAGENETTE
+from alexnet.bundled import FEWEST_MOMENTS, GENERATED, IMAGENETTE, bundle_of
 from alexnet.config import TrainConfig
 from alexnet.data.generated import DESCRIPTIONS
 from alexnet.data.imagenet import readable
 from alexnet.data.sources import BUILT_IN, open_data
 from alexnet.foreign import open_checkpoint
-from alexnet.foreign.recognition import opened
 from alexnet.inference import evaluate_checkpoint
 from alexnet.options import parser
 from alexnet.presets import configured
+from alexnet.runs import RunDirectory
 from alexnet.spec import MaxPool
 from alexnet.zoo import network_from
 from analysis import card, film, shipped
@@ -50,10 +52,25 @@ def test_it_is_the_two_towers_with_every_weight_and_fits_into_the_box(bundle: Bu
     assert checkpoint.missing == ()
 
 
-def test_a_bundle_s_folder_is_its_weights_and_they_are_listed_as_they_are(bundle: Bundle) -> None:
-    file = opened(bundle.folder)
-    assert file.path == bundle.weights
-    assert set(file.tensors.dtypes.values()) == {"float16"}
+def test_its_folder_and_its_copy_among_the_runs_are_checkpoints_too(bundle: Bundle, tmp_path: Path) -> None:
+    bias = open_checkpoint(bundle.weights).weights["fc8.bias"]
+    copy = bundle.placed(tmp_path)
+    for folder in (bundle.folder, copy.path):
+        assert torch.equal(open_checkpoint(folder).weights["fc8.bias"], bias)
+        branch = branches.opened(folder, {"epochs": 2})
+        assert (branch.path, branch.record(1)["mode"]) == (bundle.weights, "weights")
+
+
+def test_a_copy_is_known_by_what_is_in_it(bundle: Bundle, tmp_path: Path) -> None:
+    copy = RunDirectory(bundle.placed(tmp_path).path.rename(tmp_path / "other name"))
+    assert bundle_of(copy) == bundle
+    assert bundle_of(RunDirectory(bundle.folder)) == bundle
+    copy.last.parent.mkdir(exist_ok=True)
+    copy.last.write_bytes(b"of a training that anybody could have begun in this folder")
+    assert bundle_of(copy) is None
+    copy.last.unlink()
+    copy.config_path.write_text("{")
+    assert bundle_of(copy) is None
 
 
 def test_the_app_opens_on_the_one_that_saw_photographs() -> None:
