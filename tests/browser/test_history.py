@@ -17,6 +17,8 @@ def test_one_press_of_back_leaves_a_page_and_forward_brings_it_back(page: Page, 
     page.goto(f"{address}/disagree")
     page.wait_for_selector("h1:has-text('Why tools disagree')", timeout=LONG)
     settle(page)
+    page.wait_for_timeout(1_000)
+    left = page.url
     page.get_by_role("link", name="Kernels", exact=True).click()
     page.wait_for_selector("h1:has-text('Kernels')", timeout=LONG)
     settle(page)
@@ -26,8 +28,7 @@ def test_one_press_of_back_leaves_a_page_and_forward_brings_it_back(page: Page, 
     page.go_back()
     page.wait_for_selector("h1:has-text('Why tools disagree')", timeout=LONG)
     settle(page)
-    assert re.search(r"/disagree(\?|$)", page.url)
-    assert "kernel=" not in page.url
+    assert page.url == left  # with nothing of the other page's in it
     page.go_forward()
     page.wait_for_selector("h1:has-text('Kernels')", timeout=LONG)
     page.wait_for_selector("h3:has-text('kernel 14')", timeout=LONG)
