@@ -403,7 +403,12 @@ def base_of(reference: str) -> Network:
     Raises:
         UnknownNetworkError: no such network.
     """
-    return network_named(reference.partition(":")[0].partition("@")[0])
+    return network_named(base_name(reference))
+
+
+def base_name(reference: str) -> str:
+    """A reference, or the name of a variant, without input size and changes."""
+    return reference.partition(":")[0].partition("@")[0]
 
 
 def network_from(reference: str) -> Network:

@@ -10,7 +10,7 @@ from alexnet.config import TrainConfig, option
 from alexnet.data.sources import BUILT_IN
 from alexnet.runs import replace_atomically
 from alexnet.spec import times
-from alexnet.words import spelled_time, value_text
+from alexnet.words import listed, spelled_time, value_text
 from analysis.formats import Column, Table, number_text, percent, write
 from analysis.shipped import changes
 
@@ -131,6 +131,10 @@ def _sides(found: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(found.get("sides", ()))
 
 
+def _pixels(found: Mapping[str, Any]) -> str:
+    return listed([str(side) for side in _sides(found)])
+
+
 # --- sentences --------------------------------------------------------------------------------------------------------
 
 
@@ -151,12 +155,7 @@ def _summary(results: Mapping[str, Any]) -> str:
 def _larger(results: Mapping[str, Any]) -> str:
     """What ten crops find where the pictures are tested at the sizes that the training jittered between."""
     found = [one for one in results["accuracy"] if _sides(one)]
-    return "".join(f", {percent(one['top1'], 2)} with ten at {_listed(_sides(one))} pixels" for one in found)
-
-
-def _listed(sides: Sequence[int]) -> str:
-    """176, 200 and 224."""
-    return " and ".join(filter(None, (", ".join(map(str, sides[:-1])), str(sides[-1]))))
+    return "".join(f", {percent(one['top1'], 2)} with ten at {_pixels(one)} pixels" for one in found)
 
 
 def _network_sentences(results: Mapping[str, Any]) -> str:
@@ -309,7 +308,7 @@ def accuracy_table(results: Mapping[str, Any]) -> Table:
     rows: list[tuple[Value, ...]] = [
         (
             names[one["weights"]],
-            one["crops"] + (f", short side {_listed(_sides(one))}" if _sides(one) else ""),
+            one["crops"] + (f", short side {_pixels(one)}" if _sides(one) else ""),
             percent(one["top1"], 2),
             percent(one["topk"], 2),
             f"{one['loss']:.4f}",

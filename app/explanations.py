@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alexnet.spec import LRN, AdaptiveAvgPool, Conv, Dropout, Flatten, Linear, MaxPool, ReLU, SameMapNorm, Softmax, Tanh
+from alexnet.zoo import base_name
 
 if TYPE_CHECKING:
     from alexnet.spec import Layer, Network, Stage
@@ -27,13 +28,8 @@ _ALEXNET = {
 
 def purpose(stage: Stage, network: Network) -> str:
     """What this stage is for."""
-    special = _ALEXNET.get(stage.name, "") if _named(network) == "alexnet-2012" else ""
+    special = _ALEXNET.get(stage.name, "") if base_name(network.name) == "alexnet-2012" else ""
     return f"{_of_kind(stage.layer, network)} {special}".strip()
-
-
-def _named(network: Network) -> str:
-    """Without input size and changes."""
-    return network.name.partition(":")[0].partition("@")[0]
 
 
 def settings(stage: Stage) -> str:

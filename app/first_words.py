@@ -143,11 +143,6 @@ def small(share: float) -> str:
 # --- what it answers -------------------------------------------------------------------------------------------------
 
 
-def listed(words: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
 def answer_sentence(name: str, truth: str | None, best: ClassProbability) -> str:
     """What it takes a picture for; `truth` is the class that the picture shows, None where it shows none of them."""
     answer = f"**{best.name}** ({percent(best.probability, digits=0)})"

@@ -295,8 +295,7 @@ def lrn(run: Run) -> None:
     table = film_numbers.suppression_table(summaries)
     exports.show_table(table, "film_suppressed", f"{run.id}-suppressed", most=10, digits=4)
     st.header("The probe picture before and after", divider="gray")
-    if (bundle := _without_maps(run, chosen)) is not None:
-        _say_left_out(bundle)
+    if _left_out(bundle_of(run.directory), run, chosen):
         return
     step = _moment(chosen)
     moment = film.read(run.directory.probe_path(step))
@@ -321,13 +320,10 @@ _NO_PICTURE = (
 )
 
 
-def _without_maps(run: Run, chosen: Sequence[int]) -> Bundle | None:
-    """The bundle that this run comes from, where its moments hold no maps."""
-    bundle = bundle_of(run.directory)
-    return bundle if bundle is not None and not film.read(run.directory.probe_path(chosen[-1])).maps else None
-
-
-def _say_left_out(bundle: Bundle) -> None:
+def _left_out(bundle: Bundle | None, run: Run, chosen: Sequence[int]) -> bool:
+    """Whether this run comes from `bundle` and its moments hold no maps; says so."""
+    if bundle is None or film.read(run.directory.probe_path(chosen[-1])).maps:
+        return False
     st.info(
         literal(
             "Its maps are left out on purpose: a training is bundled without its probe picture and what shows it, "
@@ -336,6 +332,7 @@ def _say_left_out(bundle: Bundle) -> None:
         )
     )
     st.page_link("screens/activations.py", label="Activations", icon=":material/layers:")
+    return True
 
 
 def _moment(chosen: Sequence[int]) -> int:
@@ -365,6 +362,7 @@ def probe(run: Run) -> None:
     network, chosen = found
     if not (summaries := _readable(run, chosen, network)):
         return
+    bundle = bundle_of(run.directory)
     names = [readable(name) for name in run.classes]
     top = st.container(horizontal=True, gap="medium")
     with top.container(key="detail_probe", width=220):
@@ -376,8 +374,7 @@ def probe(run: Run) -> None:
                 caption="The probe picture" + (f": {truth}" if truth else ""),
             )  # fmt: skip
         else:
-            bundled = bundle_of(run.directory) is not None
-            st.caption(_NO_PICTURE if bundled else "The file of the probe picture is gone.")
+            st.caption("The file of the probe picture is gone." if bundle is None else _NO_PICTURE)
     with top.container(key="wide_probe"):
         followed = film_numbers.contenders(summaries, _LIKELIEST)
         if not followed or len(names) != (network.classes or 0):
@@ -400,8 +397,7 @@ def probe(run: Run) -> None:
         table = film_numbers.probability_table(summaries, followed, names)
         exports.show_table(table, "film_answers", f"{run.id}-answers", most=8, digits=4)
     st.header("Its maps", divider="gray")
-    if (bundle := _without_maps(run, chosen)) is not None:
-        _say_left_out(bundle)
+    if _left_out(bundle, run, chosen):
         return
     step = _moment(chosen)
     moment = film.read(run.directory.probe_path(step))

@@ -52,9 +52,9 @@ def checkpoint_path(path: Path) -> Path:
     if not path.is_dir() or not (path / "config.json").is_file():
         return path
     run = RunDirectory.open(path)
-    if run.best.exists() or run.last.exists():
-        return run.best if run.best.exists() else run.last
-    bundle = bundle_of(run)
+    if run.best.exists():
+        return run.best
+    bundle = None if run.last.exists() else bundle_of(run)
     return run.last if bundle is None else bundle.weights
 
 

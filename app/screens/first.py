@@ -17,6 +17,7 @@ from alexnet.data.sources import BUILT_IN
 from alexnet.errors import UserError
 from alexnet.presets import preset_named
 from alexnet.runs import explained
+from alexnet.words import listed
 from analysis import kernel_figures, sheets
 from analysis.formats import percent
 from analysis.kernels import tower_names
@@ -349,7 +350,7 @@ def _answers(seen: Picture, found: Activations, classes: Sequence[str]) -> None:
                 )
         components.save_figure("first_answers", f"what it takes the {seen.name} for", f"built-in-{seen.name}-classes")
     with beside.container(key="detail_first_answers"):
-        st.markdown(f"It knows **{len(classes)} things** and no others: {first_words.listed(classes)}.")
+        st.markdown(f"It knows **{len(classes)} things** and no others: {listed(classes)}.")
         st.markdown(first_words.answer_sentence(_called(seen.name).lower(), SHOWS[seen.name], best[0]))
         st.session_state.first_again = seen.name
         st.segmented_control(
@@ -370,14 +371,12 @@ def _why(sample: str) -> None:
 def _made_smaller() -> None:
     """What the network in the box is less than the paper's, and where all of that is said."""
     try:
-        results, card = IMAGENETTE.results(), IMAGENETTE.card.read_text(encoding="utf-8")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(first_words.made_smaller(IMAGENETTE.results()), width="stretch")
+            if st.button("Its model card", key="model_card", icon=":material/description:"):
+                _show_card(IMAGENETTE.card.read_text(encoding="utf-8"))
     except (UserError, OSError) as error:
         _told(error)
-        return
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(first_words.made_smaller(results), width="stretch")
-        if st.button("Its model card", key="model_card", icon=":material/description:"):
-            _show_card(card)
 
 
 @st.dialog("Model card", width="large")

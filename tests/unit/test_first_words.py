@@ -13,6 +13,7 @@ from PIL import Image
 from alexnet.bundled import IMAGENETTE
 from alexnet.foreign import open_checkpoint
 from alexnet.spec import Conv
+from alexnet.words import listed
 from alexnet.zoo import ALEXNET_2012
 from analysis.ablation import Ablation, Outcome, Variant
 from analysis.activations import ClassProbability
@@ -25,7 +26,6 @@ from app.first_box import label
 from app.first_words import (
     answer_sentence,
     kinds,
-    listed,
     lrn_sentence,
     made_smaller,
     small,
